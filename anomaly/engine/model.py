@@ -1,0 +1,62 @@
+"""What the engine needs of a model and of an experiment's arm: values, no files."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Whole micro-batches to scores, the same bits for every way of cutting them."""
+
+    def score(self, features: Floats) -> Floats:
+        """float32[n, width] to calibrated scores in nats, float32[n], >= 0."""
+
+    def contributions(self, features: Floats) -> Floats:
+        """float32[n, width] to the share of each signal, float32[n, signals]; >= 0, rows sum to 1."""
+
+
+class ThresholdPolicy(NamedTuple):
+    """How a vehicle's own threshold moves; the formula is in `anomaly.thresholds.adaptive`.
+
+    `bound` is the largest relative distance from the fleet's threshold, `rate` the step of ln q at one reading,
+    `gate` the multiple of q above which nothing is learned (inf: no gate), `quantile` the one that q tracks.
+    """
+
+    bound: float
+    rate: float
+    gate: float
+    quantile: float = 0.95
+
+    @classmethod
+    def from_adaptation(cls, adaptation: float) -> ThresholdPolicy:
+        """The one knob: 0 frozen, 1 without bound and gate."""
+        if adaptation >= 1.0:
+            return cls(bound=float("inf"), rate=0.1, gate=float("inf"))
+        return cls(bound=adaptation / 2, rate=0.1 * adaptation, gate=1.3)
+
+
+class Model(NamedTuple):
+    """A model as the engine uses it: `name` for people ("fleet/3"), `digest` for machines.
+
+    `k` is the threshold in nats that keeps the budget, `q_fleet` the fleet's 95 % quantile of healthy scores.
+    """
+
+    name: str
+    digest: str
+    scorer: Scorer
+    k: float
+    q_fleet: float
+    policy: ThresholdPolicy
+
+
+class Arm(NamedTuple):
+    """One arm of a rollout: who is in it scores with `model`; `propensity` is the share of vehicles in it."""
+
+    name: str
+    propensity: float
+    model: Model

@@ -1,0 +1,115 @@
+"""What the engine says about a batch."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Status(IntEnum):
+    """What the quality gate said of a reading. Only SCORED and BURN_IN get a decision; all are counted."""
+
+    SCORED = 0
+    BURN_IN = 1
+    DUPLICATE = 2
+    LATE = 3
+    AHEAD = 4
+
+
+class Kind(IntEnum):
+    """Kinds of alarm, the most important first; NONE is no alarm at all."""
+
+    NONE = 0
+    SENSOR = 1
+    BORN_ILL = 2
+    COHORT = 3
+    FAULT = 4
+    ABRUPT = 5
+    LASTING_SHIFT = 6
+    SILENCE = 7
+
+    @property
+    def label(self) -> str:
+        """The kind as it is written in decisions and alerts."""
+        return self.name.lower() if self else ""
+
+
+class Change(IntEnum):
+    """What became of an episode at a reading."""
+
+    OPEN = 1
+    UPDATE = 2
+    CLOSED = 3
+
+
+class Decisions(NamedTuple):
+    """One row for each reading that got a decision, in arrival order.
+
+    `row` is its position in the batch, `level` = score / threshold (1.0 is the line), `warm` 0..1 how much of the
+    baseline is the vehicle's own, `kind` the most important Kind, `kinds` all of them as bits (1 << Kind),
+    `arm` the position in the engine's list of arms, `episode_start` the `ts` at which the running episode of
+    `kind` began (meaningful where kind is not NONE), `signals` the masked signals of the reading (count).
+    """
+
+    row: NDArray[np.int64]
+    score: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+    level: NDArray[np.float32]
+    warm: NDArray[np.float32]
+    alarm: NDArray[np.bool_]
+    kind: NDArray[np.uint8]
+    kinds: NDArray[np.uint16]
+    arm: NDArray[np.int16]
+    episode_start: NDArray[np.int64]
+
+
+class Episodes(NamedTuple):
+    """What changed about episodes in a batch, in arrival order: one row a change (see Change).
+
+    `row` is the reading at which it changed, `start`, `end` and `peak` are times (`end`: the last alarm so far),
+    `level` the highest level so far, `count` the alarms so far.
+    """
+
+    row: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    change: NDArray[np.uint8]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    peak: NDArray[np.int64]
+    level: NDArray[np.float32]
+    count: NDArray[np.int64]
+    arm: NDArray[np.int16]
+
+
+class Evidence(NamedTuple):
+    """Why the alarm rows alarm: m rows, one for each position in `row` (positions in the batch, ascending).
+
+    `share` float32[m, signals] sums to 1; `expected` float32[m, signals] in each signal's own unit;
+    `regime` int16[m].
+    """
+
+    row: NDArray[np.int64]
+    share: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    regime: NDArray[np.int16]
+
+
+class Applied(NamedTuple):
+    """Vehicle events that took effect in a batch: `row` of the first reading they apply to, `event` their id."""
+
+    row: NDArray[np.int64]
+    event: list[str]
+
+
+class Outcome(NamedTuple):
+    """All that a batch led to. `status` uint8[n] has one Status a reading, `masked` the counts of masked values."""
+
+    decisions: Decisions
+    episodes: Episodes
+    evidence: Evidence
+    applied: Applied
+    status: NDArray[np.uint8]
+    masked: dict[str, int]

@@ -1,0 +1,218 @@
+"""The fleet file `fleet.toml`: all that is particular to a fleet, and nothing else is."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from anomaly import settings
+from anomaly.errors import ConfigError
+
+TimeUnit = Literal["ms", "s", "cycles"]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=120)]
+Restart = Literal["service", "firmware", "sensor", "no_fault"]
+
+TICKS_PER_DAY: dict[TimeUnit, int] = {"ms": 86_400_000, "s": 86_400, "cycles": 1}
+"""Length of a vehicle-day in ticks of each time unit; a cycle is its own vehicle-day."""
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table that a person writes: unknown keys are refused."""
+
+
+class FleetTable(_Strict, frozen=True):
+    """`[fleet]`: its name, the columns that say who and when, and what a tick of time is."""
+
+    name: Name
+    vehicle: str
+    time: str
+    time_unit: TimeUnit
+
+
+class Signal(_Strict, frozen=True):
+    """`[signals.NAME]`: what is physically possible of one signal, and what a gap in it means."""
+
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    max_step: Positive | None = None
+    stuck_after: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    """Equal values in a row that make the signal stuck; 0: never."""
+    missing: Literal["skip", "previous"] | float = "skip"
+
+    def __post_init__(self) -> None:
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError(f"min {self.min} is not below max {self.max}")
+
+
+class Context(_Strict, frozen=True):
+    """`[context]`: what a reading means. `cohort` left out: no cohort is taken off; `[]`: the whole fleet."""
+
+    regime: tuple[str, ...] = ()
+    cohort: tuple[str, ...] | None = None
+    period: str = "1d"
+
+
+class History(_Strict, frozen=True):
+    """`[history]`: how the past is read when it is split into healthy, unknown and fault."""
+
+    run_to_failure: bool = False
+    healthy_share: Share = 0.5
+    fault_window: Count = 30
+    detected_before: Annotated[int, Meta(ge=0)] = 5
+    """Readings before the end of a fault by which an alarm must have come to count as detected."""
+
+
+class Quality(_Strict, frozen=True):
+    """`[quality]`: when a signal is silent and a clock is wrong."""
+
+    silent_after: Annotated[int, Meta(ge=1, le=60_000)] = 100
+    """Readings of a vehicle without a signal after which the signal leaves the distance."""
+    max_ahead: str = "1d"
+    """How far ahead of everybody else a reading's time may lie before its clock counts as wrong."""
+    grace: str = "1h"
+    """How late a reading may be and still count for its cohort's period."""
+
+
+class Baseline(_Strict, frozen=True):
+    """`[baseline]`: how a vehicle's own normal is learned, and which events start it again."""
+
+    burn_in: Annotated[int, Meta(ge=2, le=10_000)] = 30
+    restart_on: tuple[Restart, ...] = ("service", "firmware", "sensor", "no_fault")
+
+
+class ModelTable(_Strict, frozen=True):
+    """`[model]`: the family that scores."""
+
+    family: Literal["distance", "pca"] = "distance"
+    time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
+
+
+class Threshold(_Strict, frozen=True):
+    """`[threshold]`: the budget, and how far and how fast a vehicle's own threshold may move."""
+
+    kind: Literal["adaptive", "frozen"] = "adaptive"
+    adaptation: Share = 0.2
+    false_alarms: Positive = 1.0
+    """Budget: false-alarm episodes per 1,000 healthy vehicle-days."""
+
+
+class Alerts(_Strict, frozen=True):
+    """`[alerts]`: what makes one episode of many alarms."""
+
+    gap: Annotated[int, Meta(ge=1, le=10_000)] = 10
+
+
+class Log(_Strict, frozen=True):
+    """`[log]`: what of readings and decisions is kept. Alarms are always kept."""
+
+    archive: Literal["all", "none"] = "all"
+    decisions: Literal["all", "sampled"] = "sampled"
+    sample: Share = 0.01
+    audit: Share = 0.01
+    cut_every_s: Positive = 300.0
+    cut_every_mb: Positive = 64.0
+
+
+class Stream(_Strict, frozen=True):
+    """`[stream]`: topics and the rhythm of checkpoints."""
+
+    prefix: Name | None = None
+    partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    retention: str = "7d"
+    replication: Annotated[int, Meta(ge=1, le=10)] = 1
+    batch: Annotated[int, Meta(ge=1, le=65_536)] = 1_024
+    checkpoint_every_s: Positive = 1.0
+    checkpoint_every_readings: Count = 1_000_000
+
+
+class Fleet(_Strict, frozen=True):
+    """A whole fleet file. Signals are in the order of the matrix, regime signals not among them."""
+
+    fleet: FleetTable
+    signals: dict[str, Signal]
+    context: Context = Context()
+    history: History = History()
+    quality: Quality = Quality()
+    baseline: Baseline = Baseline()
+    model: ModelTable = ModelTable()
+    threshold: Threshold = Threshold()
+    alerts: Alerts = Alerts()
+    log: Log = Log()
+    stream: Stream = Stream()
+
+    def __post_init__(self) -> None:
+        if not self.signals:
+            raise ValueError("[signals] is empty: a fleet needs at least one signal")
+        both = sorted(set(self.signals) & set(self.context.regime))
+        if both:
+            raise ValueError(f"{', '.join(both)}: both a signal and a regime signal; keep it in one place")
+        if self.fleet.time_unit == "cycles" and self.context.cohort is not None:
+            raise ValueError("context.cohort needs a common clock, and time_unit is `cycles`; leave it out")
+        for key, text in (("context.period", self.context.period), ("quality.max_ahead", self.quality.max_ahead),
+                          ("quality.grace", self.quality.grace), ("stream.retention", self.stream.retention)):
+            if duration_ms(text) <= 0:
+                raise ValueError(f"{key}: `{text}` must be longer than nothing")
+
+    @property
+    def name(self) -> str:
+        """The fleet's name, also the model's."""
+        return self.fleet.name
+
+    @property
+    def columns(self) -> list[str]:
+        """All signals a reading is asked for: the scored ones, then those of the regime."""
+        return [*self.signals, *self.context.regime]
+
+    @property
+    def context_fields(self) -> list[str]:
+        """Fields of a reading's context that are kept: the cohort's, and the region that its data stay in."""
+        return list(dict.fromkeys([*(self.context.cohort or []), "region"]))
+
+    @property
+    def ticks_per_day(self) -> int:
+        """Length of a vehicle-day in ticks."""
+        return TICKS_PER_DAY[self.fleet.time_unit]
+
+    def ticks(self, duration: str) -> int:
+        """`duration` ("1d", "90s") in ticks of this fleet; only for `ms` and `s`."""
+        return duration_ms(duration) // (1 if self.fleet.time_unit == "ms" else 1_000)
+
+    def topic(self, name: str) -> str:
+        """The full name of one of the fleet's topics, such as `telemetry`."""
+        return f"{self.stream.prefix or self.name}.{name}"
+
+    def digest(self) -> str:
+        """Hex digest of all that is in the file, whatever its order and comments."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(text: str) -> int:
+    """Milliseconds of a duration such as "90s", "1h" or "7d"; ValueError otherwise.
+
+    >>> duration_ms("1h")
+    3600000
+    """
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(digits):]
+    if not digits.isdigit() or unit not in _UNITS_MS:
+        raise ValueError(f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`")
+    return int(digits) * _UNITS_MS[unit]
+
+
+def load(path: Path) -> Fleet:
+    """Read a fleet file; ConfigError says everything that is wrong with it."""
+    if not path.exists():
+        raise ConfigError(f"{path} is not there; `anomaly init HISTORY.parquet --vehicle COLUMN --time COLUMN` writes one")
+    return settings.load(path, Fleet)

@@ -1,0 +1,115 @@
+"""What every log of messages can do. Kafka, the embedded log and files are its three implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Record(NamedTuple):
+    """One message to write. Records of one key go to one partition; `partition` says which, where it is not None."""
+
+    key: bytes | None
+    value: bytes
+    partition: int | None = None
+
+
+class Block(NamedTuple):
+    """Messages of one partition, in order: `offsets` int64[n], `values` n payloads."""
+
+    partition: int
+    offsets: NDArray[np.int64]
+    values: Sequence[bytes]
+
+
+class Topic(NamedTuple):
+    """A topic as it is: `start` and `end` have one offset a partition; `end` is that of the next message."""
+
+    name: str
+    partitions: int
+    start: Sequence[int]
+    end: Sequence[int]
+
+
+class Owner(Protocol):
+    """Who is told which partitions a source was given. Called from inside `Source.poll` and `Source.close`."""
+
+    def assigned(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        """Take `partitions` over; answers the offset that each goes on from, None where it has no state yet."""
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Give `partitions` up: what was done for them is written down before this returns."""
+
+
+class Source(Protocol):
+    """Messages of one topic from the partitions that a group gave to this process."""
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Block]:
+        """What has arrived, at most `max_messages`; waits up to `timeout_s` for the first, [] if there was none.
+
+        Raises PeerError if an offset that was asked for is no longer there; the message names both ways out.
+        """
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Tell the group how far the partitions are, for lag monitors only. Never raises for a lost broker."""
+
+    def lag(self) -> Mapping[int, int]:
+        """Messages that each owned partition still has to read."""
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        """Read nothing from `partitions` until `resume`; they stay owned."""
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        """Read from `partitions` again."""
+
+    def close(self) -> None:
+        """Give all partitions up, then leave the group."""
+
+
+class Reader(Protocol):
+    """A whole topic, read outside any group by everybody who needs all of it."""
+
+    def read_to_end(self) -> list[Block]:
+        """Everything that came since the last call, or since the positions given at the start."""
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """The offset of the next message of each partition."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Sink(Protocol):
+    """Where records are written to."""
+
+    def send(self, topic: str, records: Sequence[Record]) -> None:
+        """Write `records` in order; they are durable when this returns. Raises PeerError if that cannot be had."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Log(Protocol):
+    """A place that topics live in."""
+
+    def create_topics(self, partitions: Mapping[str, int], retention_ms: int) -> list[str]:
+        """Create those of the topics that are missing; answers their names."""
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic as it is now, None if there is none. Raises PeerError if the log cannot be reached."""
+
+    def source(self, topic: str, group: str, owner: Owner, first: Literal["earliest", "latest"]) -> Source:
+        """Join `group` on `topic`; a partition for which the owner has no offset starts at `first`."""
+
+    def reader(self, topic: str, positions: Mapping[int, int]) -> Reader:
+        """Read `topic` whole, from `positions` on (a partition that is not in it: from its start)."""
+
+    def sink(self) -> Sink:
+        """A place to write to."""
+
+    def close(self) -> None:
+        """Let go of everything."""

@@ -1,0 +1,33 @@
+"""A Batch: readings as columns, in the order of their arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Batch(NamedTuple):
+    """n readings as columns, in arrival order; every source of readings ends in this one shape.
+
+    `vehicles` has n ids, `ts` int64[n] in the fleet's time unit, `values` float32[n, len(fleet.columns)] with NaN
+    where a signal is missing, `context` one list of n strings (or None) for each of `fleet.context_fields`, and
+    `offsets` int64[n] the offset of the message that brought each reading (in a file: its row).
+    """
+
+    vehicles: Sequence[str]
+    ts: NDArray[np.int64]
+    values: NDArray[np.float32]
+    context: Mapping[str, Sequence[str | None]]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:  # a batch is as long as its columns, not as its number of fields
+        return len(self.ts)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The readings `start` up to `stop` as a batch of their own."""
+        part = slice(start, stop)
+        context = {field: column[part] for field, column in self.context.items()}
+        return Batch(self.vehicles[part], self.ts[part], self.values[part], context, self.offsets[part])
