@@ -75,10 +75,8 @@ class Quality(_Strict, frozen=True):
 
     silent_after: Annotated[int, Meta(ge=1, le=60_000)] = 100
     """Readings of a vehicle without a signal after which the signal leaves the distance."""
-    max_ahead: str = "1d"
-    """How far ahead of everybody else a reading's time may lie before its clock counts as wrong."""
-    grace: str = "1h"
-    """How late a reading may be and still count for its cohort's period."""
+    max_ahead: str = "30d"
+    """How far ahead of everybody else a reading's time may lie before its clock counts as wrong; off in cycles."""
 
 
 class Baseline(_Strict, frozen=True):
@@ -152,13 +150,19 @@ class Fleet(_Strict, frozen=True):
     def __post_init__(self) -> None:
         if not self.signals:
             raise ValueError("[signals] is empty: a fleet needs at least one signal")
+        odd = [name for name in self.columns if not usable_name(name)]
+        if odd:
+            raise ValueError(f"{', '.join(map(repr, odd))}: {NAME_RULE}")
         both = sorted(set(self.signals) & set(self.context.regime))
         if both:
             raise ValueError(f"{', '.join(both)}: both a signal and a regime signal; keep it in one place")
         if self.fleet.time_unit == "cycles" and self.context.cohort is not None:
             raise ValueError("context.cohort needs a common clock, and time_unit is `cycles`; leave it out")
-        for key, text in (("context.period", self.context.period), ("quality.max_ahead", self.quality.max_ahead),
-                          ("quality.grace", self.quality.grace), ("stream.retention", self.stream.retention)):
+        for key, text in (
+            ("context.period", self.context.period),
+            ("quality.max_ahead", self.quality.max_ahead),
+            ("stream.retention", self.stream.retention),
+        ):
             if duration_ms(text) <= 0:
                 raise ValueError(f"{key}: `{text}` must be longer than nothing")
 
@@ -195,6 +199,16 @@ class Fleet(_Strict, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
+NAME_RULE = (
+    "a signal's name is 1 to 200 characters without quotation marks, backslashes and control characters"
+)
+
+
+def usable_name(name: str) -> bool:
+    """Whether a signal may have this name; NAME_RULE says it in words."""
+    return 0 < len(name) <= 200 and not any(char in '"\\' or not char.isprintable() for char in name)
+
+
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -205,14 +219,18 @@ def duration_ms(text: str) -> int:
     3600000
     """
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits):]
+    unit = text[len(digits) :]
     if not digits.isdigit() or unit not in _UNITS_MS:
-        raise ValueError(f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`")
+        raise ValueError(
+            f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`"
+        )
     return int(digits) * _UNITS_MS[unit]
 
 
 def load(path: Path) -> Fleet:
     """Read a fleet file; ConfigError says everything that is wrong with it."""
     if not path.exists():
-        raise ConfigError(f"{path} is not there; `anomaly init HISTORY.parquet --vehicle COLUMN --time COLUMN` writes one")
+        raise ConfigError(
+            f"{path} is not there; `anomaly init HISTORY.parquet --vehicle COLUMN --time COLUMN` writes one"
+        )
     return settings.load(path, Fleet)

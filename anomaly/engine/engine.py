@@ -1,0 +1,344 @@
+"""The engine: from a Batch to an Outcome over per-vehicle state. Pure: it knows no clock, file or socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.engine import kernels
+from anomaly.engine.frame import Frame
+from anomaly.engine.kernels import Limits, Observed, Policies, Readings, Restarts, Settled
+from anomaly.engine.model import Arm, Floats
+from anomaly.engine.outcome import Applied, Decisions, Episodes, Evidence, Kind, Outcome
+from anomaly.engine.state import VehicleState
+from anomaly.errors import ConfigError
+from anomaly.fleet import Fleet
+from anomaly.telemetry.batch import Batch
+
+REASONS = ("", "missing", "range", "step", "stuck")
+
+
+class Restart(NamedTuple):
+    """An event that starts a vehicle's baseline again, before its first reading with `ts` at or after the event's."""
+
+    id: str
+    vehicle: str
+    ts: int
+
+
+class VehicleView(NamedTuple):
+    """One vehicle's state for people: means and evidence in its signals' own order, evidence in healthy spreads."""
+
+    vehicle: str
+    last_ts: int
+    readings: int
+    warm: float
+    regime: int
+    expected: list[float]
+    evidence: list[float]
+    quantiles: dict[str, float]
+    episode_start: int | None
+
+
+class Engine:
+    """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut."""
+
+    def __init__(self, fleet: Fleet, frame: Frame) -> None:
+        if tuple(fleet.signals) != frame.signals or fleet.context.regime != frame.regime:
+            raise ConfigError(
+                f"the fleet file's signals are not the model's: {', '.join(fleet.columns)} against "
+                f"{', '.join([*frame.signals, *frame.regime])}; train a model for this fleet file"
+            )
+        self._fleet = fleet
+        self._frame = frame
+        self._arrays = frame.arrays()
+        self._limits = _limits(fleet)
+        self._state = VehicleState(frame)
+        self._waiting: dict[str, list[Restart]] = {}
+        self._restarts = Restarts(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self._linked: list[Restart] = []
+        self._relink = False
+        self._arms: Sequence[Arm] = ()
+        self._assign: Callable[[str], int] = lambda _vehicle: 0
+        self._arm_of: NDArray[np.int16] = np.zeros(0, np.int16)
+
+    @property
+    def vehicles(self) -> Sequence[str]:
+        """All vehicles seen so far, in the order of their slots."""
+        return self._state.vehicles
+
+    def use(self, arms: Sequence[Arm], assign: Callable[[str], int]) -> None:
+        """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""
+        rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
+        self._arms, self._assign = list(arms), assign
+        self._policies = _policies(arms, rows)
+        self._arm_of = np.zeros(0, np.int16)
+
+    def add_restarts(self, events: Sequence[Restart]) -> int:
+        """Events to come; answers how many are late, their vehicle having sent a reading at or after their time.
+
+        A late one takes effect at the vehicle's next reading, unless a later restart has taken effect already.
+        """
+        late = 0
+        for event in events:
+            waiting = self._waiting.setdefault(event.vehicle, [])
+            if event not in waiting:
+                waiting.append(event)
+                waiting.sort(key=lambda known: (known.ts, known.id))
+                slot = self._state.slot(event.vehicle)
+                late += slot is not None and bool(self._state.arrays.ints[slot, kernels.LAST_TS] >= event.ts)
+                self._relink = True
+        return late
+
+    def decide(self, batch: Batch) -> Outcome:
+        """Every reading of `batch` in arrival order into its vehicle's state; what comes of it."""
+        readings = self._readings(batch)
+        observed = _observed(len(batch), len(self._linked), self._frame)
+        state = self._state
+        applied = kernels.observe(
+            readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed
+        )
+        decided = np.flatnonzero(observed.status <= 1)
+        scores = self._score(readings.slots, observed.features, decided)
+        settled = _settled(len(batch))
+        changes = kernels.settle(
+            readings, scores, self._arm_of, self._fleet.alerts.gap, observed, state.arrays, state.quantiles,
+            self._policies, settled,
+        )
+        state.touch(readings.slots)
+        decisions = self._decisions(readings.slots, decided, scores, observed, settled)
+        return Outcome(
+            decisions=decisions,
+            episodes=_episodes(settled, changes, self._arm_of[readings.slots]),
+            evidence=self._evidence(decisions, observed),
+            applied=self._applied(observed, applied),
+            status=observed.status,
+            masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
+        )
+
+    def _readings(self, batch: Batch) -> Readings:
+        known = len(self._state.vehicles)
+        slots = self._state.slots(batch.vehicles)
+        new = self._state.vehicles[known:]
+        self._assign_arms()
+        if self._relink or any(vehicle in self._waiting for vehicle in new):
+            self._link()
+        cohort = np.full(len(batch), -1, np.int64)
+        if self._frame.cohort is not None:
+            cohort = self._state.cohort_ids(_cohort_keys(batch, self._frame.cohort))
+        return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
+
+    def _assign_arms(self) -> None:
+        known, count = len(self._arm_of), len(self._state.vehicles)
+        if count > known:
+            new = [self._assign(vehicle) for vehicle in self._state.vehicles[known:]]
+            self._arm_of = np.concatenate([self._arm_of, np.array(new, np.int16)])
+
+    def _link(self) -> None:
+        """Chain each known vehicle's waiting restarts for the kernel."""
+        ints = self._state.arrays.ints
+        ints[:, kernels.HEAD] = -1
+        self._linked = []
+        after: list[int] = []
+        for vehicle, events in self._waiting.items():
+            slot = self._state.slot(vehicle)
+            if slot is not None:
+                first = len(self._linked)
+                ints[slot, kernels.HEAD] = first
+                self._linked += events
+                after += [*range(first + 1, first + len(events)), -1]
+        times = np.array([event.ts for event in self._linked], np.int64)
+        self._restarts = Restarts(times, np.array(after, np.int64))
+        self._relink = False
+
+    def _score(self, slots: NDArray[np.int64], features: Floats, decided: NDArray[np.int64]) -> Floats:
+        scores = np.zeros(len(slots), np.float32)
+        arms = self._arm_of[slots[decided]]
+        for position, arm in enumerate(self._arms):
+            rows = decided if len(self._arms) == 1 else decided[arms == position]
+            if len(rows):
+                scores[rows] = arm.model.scorer.score(features[rows])
+        return scores
+
+    def _decisions(
+        self, slots: NDArray[np.int64], rows: NDArray[np.int64], scores: Floats, observed: Observed, settled: Settled
+    ) -> Decisions:
+        kinds = settled.kinds[rows]
+        fault = (kinds & (1 << Kind.FAULT)) > 0
+        sensor = (kinds & (1 << Kind.SENSOR)) > 0
+        return Decisions(
+            row=rows,
+            score=scores[rows],
+            threshold=settled.threshold[rows],
+            level=settled.level[rows],
+            warm=observed.warm[rows],
+            alarm=fault,
+            kind=np.where(fault, Kind.FAULT, np.where(sensor, Kind.SENSOR, Kind.NONE)).astype(np.uint8),
+            kinds=kinds,
+            arm=self._arm_of[slots[rows]],
+            episode_start=settled.start[rows],
+        )
+
+    def _evidence(self, decisions: Decisions, observed: Observed) -> Evidence:
+        """Shares of the signals where something is wrong: the model's for a fault, the masked ones for a sensor."""
+        wrong = np.flatnonzero(decisions.kind != Kind.NONE)
+        rows = decisions.row[wrong]
+        share = np.zeros((len(rows), len(self._frame.signals)), np.float32)
+        fault = decisions.kind[wrong] == Kind.FAULT
+        for position, arm in enumerate(self._arms):
+            own = np.flatnonzero(fault & (decisions.arm[wrong] == position))
+            if len(own):
+                share[own] = arm.model.scorer.contributions(observed.features[rows[own]])
+        masked = (observed.reason[rows[~fault]] > kernels.MISSING).astype(np.float32)
+        share[~fault] = masked / np.maximum(masked.sum(axis=1, keepdims=True), np.float32(1))
+        regime = observed.regime[rows]
+        expected = self._arrays.mean[regime] + observed.center[rows] / self._arrays.inv_sd[regime]
+        return Evidence(rows, share, expected.astype(np.float32), regime)
+
+    def _applied(self, observed: Observed, count: int) -> Applied:
+        events = [self._linked[position] for position in observed.restart[:count]]
+        for event in events:
+            waiting = self._waiting[event.vehicle]
+            waiting.remove(event)
+            if not waiting:
+                del self._waiting[event.vehicle]
+            self._relink = True
+        return Applied(observed.restart_row[:count].copy(), [event.id for event in events])
+
+    def delta(self) -> bytes:
+        """Bytes of all that changed since the last `delta` or `snapshot`."""
+        return self._state.save(self._waiting_list(), everything=False)
+
+    def snapshot(self) -> bytes:
+        """Bytes of everything."""
+        return self._state.save(self._waiting_list(), everything=True)
+
+    def apply(self, blob: bytes) -> None:
+        """Take over a snapshot, then deltas in order. Raises StateError if the bytes do not fit."""
+        waiting = self._state.load(blob)
+        self._waiting = {}
+        for event, vehicle, ts in waiting:
+            self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
+        self._relink = True
+        self._arm_of = np.zeros(0, np.int16)
+
+    def digest(self) -> str:
+        """Hex digest of all state, whatever the order in which vehicles came."""
+        return self._state.digest(self._waiting_list())
+
+    def _waiting_list(self) -> list[tuple[str, str, int]]:
+        return [tuple(event) for events in self._waiting.values() for event in events]
+
+    def vehicle(self, vehicle: str) -> VehicleView | None:
+        """What is known of a vehicle, None if it was never seen."""
+        slot = self._state.slot(vehicle)
+        if slot is None:
+            return None
+        state, signals = self._state.arrays, len(self._frame.signals)
+        ints, floats = state.ints[slot], state.floats[slot]
+        warm = min(1.0, float(ints[kernels.COUNT]) / self._frame.burn_in)
+        regime = int(ints[kernels.REGIME])
+        usual = floats[:signals] if warm == 1.0 else self._arrays.prior
+        expected = self._arrays.mean[regime] + usual / self._arrays.inv_sd[regime]
+        is_open = ints[kernels.EPISODES + kernels.OPEN] == 1
+        return VehicleView(
+            vehicle=vehicle,
+            last_ts=int(ints[kernels.LAST_TS]),
+            readings=int(ints[kernels.COUNT]),
+            warm=warm,
+            regime=regime,
+            expected=expected.tolist(),
+            evidence=floats[signals : 2 * signals].tolist(),
+            quantiles={key: float(self._state.quantiles[row, slot]) for row, key in enumerate(self._state.q_fleet)},
+            episode_start=int(ints[kernels.EPISODES + kernels.START]) if is_open else None,
+        )
+
+
+def _limits(fleet: Fleet) -> Limits:
+    signals = list(fleet.signals.values())
+    number = [s.missing if isinstance(s.missing, float) else np.nan for s in signals]
+    return Limits(
+        low=np.array([-np.inf if s.min is None else s.min for s in signals], np.float32),
+        high=np.array([np.inf if s.max is None else s.max for s in signals], np.float32),
+        max_step=np.array([np.inf if s.max_step is None else s.max_step for s in signals], np.float32),
+        stuck_after=np.array([s.stuck_after for s in signals], np.int64),
+        fill=np.array(number, np.float32),
+        previous=np.array([s.missing == "previous" for s in signals], np.bool_),
+        silent_after=fleet.quality.silent_after,
+        max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
+    )
+
+
+def _policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
+    models = [arm.model for arm in arms]
+    policy = [model.policy for model in models]
+
+    def column(values: Sequence[float]) -> Floats:
+        return np.array(values, np.float32)
+
+    return Policies(
+        k=column([model.k for model in models]),
+        q_fleet=column([model.q_fleet for model in models]),
+        low=column([max(0.0, 1.0 - p.bound) for p in policy]),
+        high=column([1.0 + p.bound for p in policy]),
+        up=column([float(np.exp(p.rate * p.quantile)) for p in policy]),
+        down=column([float(np.exp(-p.rate * (1.0 - p.quantile))) for p in policy]),
+        gate=column([p.gate for p in policy]),
+        model=np.array(rows, np.int64),
+    )
+
+
+def _observed(count: int, waiting: int, frame: Frame) -> Observed:
+    signals = len(frame.signals)
+    return Observed(
+        status=np.zeros(count, np.uint8),
+        features=np.zeros((count, frame.width), np.float32),
+        center=np.zeros((count, signals), np.float32),
+        regime=np.zeros(count, np.int16),
+        reason=np.zeros((count, signals), np.uint8),
+        warm=np.zeros(count, np.float32),
+        restart_row=np.zeros(waiting, np.int64),
+        restart=np.zeros(waiting, np.int64),
+        scratch=np.zeros(signals, np.float32),
+        masked=np.zeros(kernels.REASONS, np.int64),
+    )
+
+
+def _settled(count: int) -> Settled:
+    most = 2 * count
+    return Settled(
+        threshold=np.zeros(count, np.float32),
+        level=np.zeros(count, np.float32),
+        kinds=np.zeros(count, np.uint16),
+        start=np.zeros(count, np.int64),
+        change_row=np.zeros(most, np.int64),
+        change_kind=np.zeros(most, np.uint8),
+        change=np.zeros(most, np.uint8),
+        change_time=np.zeros((most, 4), np.int64),
+        change_level=np.zeros(most, np.float32),
+    )
+
+
+def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes:
+    row = settled.change_row[:count].copy()
+    times = settled.change_time[:count]
+    return Episodes(
+        row=row,
+        kind=settled.change_kind[:count].copy(),
+        change=settled.change[:count].copy(),
+        start=times[:, 0].copy(),
+        end=times[:, 1].copy(),
+        peak=times[:, 2].copy(),
+        level=settled.change_level[:count].copy(),
+        count=times[:, 3].copy(),
+        arm=arms[row],
+    )
+
+
+def _cohort_keys(batch: Batch, fields: Sequence[str]) -> list[str]:
+    if not fields:
+        return [""] * len(batch)
+    return ["|".join(str(value) for value in values) for values in zip(*(batch.context[f] for f in fields), strict=True)]

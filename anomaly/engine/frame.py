@@ -1,0 +1,96 @@
+"""The frame: everything that the state of vehicles and cohorts depends on, an artefact with its own digest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.errors import ModelError
+
+VERSION = 1
+
+
+class FrameArrays(NamedTuple):
+    """A frame as the kernels take it: R regimes over c regime signals, d scored signals."""
+
+    center: NDArray[np.float64]
+    inv_scale: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    inv_sd: NDArray[np.float64]
+    prior: NDArray[np.float32]
+    gain: NDArray[np.float32]
+    burn_in: int
+    weight: np.float32
+    period: int
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """Fitted offline; models that share a frame share the state of vehicles.
+
+    `center[r]` is the place of regime r among the regime signals, `scale` their spread; `mean[r]` and `sd[r]` are
+    the signals' healthy mean and spread there; `prior` and `gain` give the baseline after burn-in as
+    prior + gain (own mean - prior) (empirical Bayes); evidence is an exponential mean with weight 1/time_constant;
+    `cohort` are the context fields that make one (None: no cohort), `period` its length in ticks.
+    """
+
+    signals: tuple[str, ...]
+    regime: tuple[str, ...]
+    center: tuple[tuple[float, ...], ...]
+    scale: tuple[float, ...]
+    mean: tuple[tuple[float, ...], ...]
+    sd: tuple[tuple[float, ...], ...]
+    prior: tuple[float, ...]
+    gain: tuple[tuple[float, ...], ...]
+    burn_in: int
+    time_constant: int
+    cohort: tuple[str, ...] | None = None
+    period: int = 0
+    features: Literal["evidence"] = "evidence"
+    version: int = VERSION
+
+    @property
+    def width(self) -> int:
+        """Columns of the feature matrix: the signals, padded with zeros to a multiple of 8.
+
+        Rows then start aligned, so that a score does not depend on where in a batch its reading stands.
+        """
+        return -(-len(self.signals) // 8) * 8
+
+    def to_json(self) -> bytes:
+        """The artefact's bytes; its digest is their SHA-256."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Frame:
+        """Read a frame; ModelError if it is none, or newer than this program."""
+        try:
+            frame = msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ModelError(f"this is no frame: {error}") from error
+        if frame.version > VERSION:
+            raise ModelError(f"frame version {frame.version} is newer than this program reads ({VERSION}); update it")
+        return frame
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the artefact."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def arrays(self) -> FrameArrays:
+        """The frame as the kernels take it."""
+        regimes, fields, signals = len(self.center), len(self.regime), len(self.signals)
+        return FrameArrays(
+            center=np.array(self.center, np.float64).reshape(regimes, fields),
+            inv_scale=1.0 / np.array(self.scale, np.float64).reshape(fields),
+            mean=np.array(self.mean, np.float64).reshape(regimes, signals),
+            inv_sd=1.0 / np.array(self.sd, np.float64).reshape(regimes, signals),
+            prior=np.array(self.prior, np.float32),
+            gain=np.array(self.gain, np.float32).reshape(signals, signals),
+            burn_in=self.burn_in,
+            weight=np.float32(1.0 / self.time_constant),
+            period=self.period,
+        )

@@ -1,0 +1,464 @@
+"""The two passes over a batch, in arrival order: `observe` before the model, `settle` after it.
+
+Rules of this file (each cost measured time): no array views and no allocation in a kernel, every constant typed,
+sums in a fixed order, no fastmath; then the plain Python function behind each kernel (`.py_func`) gives the same
+bits. Nothing that `observe` does to a vehicle depends on its score, so the order of the two passes is free.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.engine.compile import kernel
+from anomaly.engine.frame import FrameArrays
+
+F4 = np.float32
+NEVER = np.int64(-(2**63))
+CLIP = F4(12.0)
+
+# Columns of the int64 state. Two episodes follow, five columns each: the fault's, then the sensor's.
+LAST_TS, COUNT, HEAD, COHORT, REGIME, RESTARTED, EPISODES = 0, 1, 2, 3, 4, 5, 6
+OPEN, START, LAST, PEAK, ALARMS, GAP, EPISODE_COLUMNS = 0, 1, 2, 3, 4, 5, 6
+INT_COLUMNS = EPISODES + 2 * EPISODE_COLUMNS
+
+# Reasons for a masked value; 0 is a good one.
+MISSING, RANGE, STEP, STUCK, REASONS = 1, 2, 3, 4, 5
+
+# What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row.
+NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, CLOCK = 0, 1, 2, 3, 4, 5
+
+PERIODS, BINS, CLOSED = 10, 241, 7  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
+MIN_READINGS = 20
+
+
+class Limits(NamedTuple):
+    """What the quality gate knows, one entry a signal; `max_ahead` in ticks (0: off), `silent_after` in readings."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    max_step: NDArray[np.float32]
+    stuck_after: NDArray[np.int64]
+    fill: NDArray[np.float32]
+    previous: NDArray[np.bool_]
+    silent_after: int
+    max_ahead: int
+
+
+class State(NamedTuple):
+    """All vehicles, one row a slot: `floats` [cap, 3 d + 2] holds the baseline (in burn-in its sums), the evidence and
+    the last value of each signal, then the highest level of the two episodes; `counts` [cap, 3 d] equal values in a
+    row, readings since last seen, readings in burn-in; `ints` [cap, INT_COLUMNS]; `clock` int64[CLOCK]."""
+
+    floats: NDArray[np.float32]
+    counts: NDArray[np.uint16]
+    ints: NDArray[np.int64]
+    clock: NDArray[np.int64]
+
+
+class Cohorts(NamedTuple):
+    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of."""
+
+    histogram: NDArray[np.uint32]
+    shift: NDArray[np.float32]
+    period: NDArray[np.int64]
+
+
+class Readings(NamedTuple):
+    """A batch as the kernels take it: `values` [n, d + regime signals], `cohort` -1 where a reading does not say."""
+
+    slots: NDArray[np.int64]
+    ts: NDArray[np.int64]
+    values: NDArray[np.float32]
+    cohort: NDArray[np.int64]
+
+
+class Restarts(NamedTuple):
+    """Restart events that wait: `ts`, and `after`, the position of the vehicle's next one (-1: none)."""
+
+    ts: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+
+class Observed(NamedTuple):
+    """What `observe` fills in, one row a reading; `scratch` [d]; `masked` [REASONS] adds up over the batch."""
+
+    status: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    center: NDArray[np.float32]
+    regime: NDArray[np.int16]
+    reason: NDArray[np.uint8]
+    warm: NDArray[np.float32]
+    restart_row: NDArray[np.int64]
+    restart: NDArray[np.int64]
+    scratch: NDArray[np.float32]
+    masked: NDArray[np.int64]
+
+
+@kernel
+def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
+    """Status of a reading by its time alone: 0 accepted, 2 duplicate, 3 late, 4 ahead of everybody else.
+
+    A time far ahead is believed once a second vehicle shows it too, or after ten in a row from the only one that
+    sends: one wrong clock must neither close a cohort's period nor make everything after it late.
+    """
+    last = state.ints[slot, LAST_TS]
+    if ts == last:
+        return 2
+    if ts < last:
+        return 3
+    clock = state.clock
+    if limits.max_ahead > 0 and clock[NOW] != NEVER and ts > clock[NOW] + limits.max_ahead:
+        other = clock[AHEAD_SLOT] >= 0 and clock[AHEAD_SLOT] != slot
+        near = abs(ts - clock[AHEAD_TS]) <= limits.max_ahead
+        clock[AHEAD_RUN] = clock[AHEAD_RUN] + 1 if clock[AHEAD_SLOT] == slot and near else 1
+        if not (other and near) and clock[AHEAD_RUN] < 10 and clock[HEARD] > 1:
+            clock[AHEAD_SLOT] = slot
+            clock[AHEAD_TS] = ts
+            return 4
+    clock[AHEAD_SLOT] = -1
+    clock[AHEAD_RUN] = 0
+    clock[NOW] = max(clock[NOW], ts)
+    if last == NEVER:
+        clock[HEARD] += 1
+    return 0
+
+
+@kernel
+def restart(slot: int, signals: int, state: State) -> None:
+    """Forget what is normal for this vehicle; its threshold and its episodes go on."""
+    for j in range(signals):
+        state.floats[slot, j] = F4(0.0)
+        state.floats[slot, signals + j] = F4(0.0)
+        state.floats[slot, 2 * signals + j] = F4(np.nan)
+        state.counts[slot, j] = 0
+        state.counts[slot, 2 * signals + j] = 0
+    state.ints[slot, COUNT] = 0
+
+
+@kernel
+def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameArrays) -> int:
+    """The nearest regime by the regime signals that are there; without any, the one before."""
+    signals = frame.mean.shape[1]
+    best = np.inf
+    regime = before
+    for r in range(frame.center.shape[0]):
+        distance = np.float64(0.0)
+        seen = 0
+        for c in range(frame.center.shape[1]):
+            x = np.float64(values[i, signals + c])
+            if np.isfinite(x):
+                step = (x - frame.center[r, c]) * frame.inv_scale[c]
+                distance += step * step
+                seen += 1
+        if seen > 0 and distance < best:
+            best = distance
+            regime = r
+    return regime
+
+
+@kernel
+def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits) -> int:
+    """Why value j of reading i must not be used (0: it may); keeps count of equal values and of the last one."""
+    signals = limits.low.shape[0]
+    value = values[i, j]
+    last = state.floats[slot, 2 * signals + j]
+    if not np.isfinite(value):
+        return MISSING
+    state.floats[slot, 2 * signals + j] = value
+    if value == last:
+        if state.counts[slot, j] < 65_535:
+            state.counts[slot, j] += 1
+    else:
+        state.counts[slot, j] = 0
+    if value < limits.low[j] or value > limits.high[j]:
+        return RANGE
+    if abs(value - last) > limits.max_step[j]:
+        return STEP
+    if limits.stuck_after[j] > 0 and state.counts[slot, j] >= limits.stuck_after[j]:
+        return STUCK
+    return 0
+
+
+@kernel
+def shift_cohort(cohort: int, period: int, cohorts: Cohorts) -> None:
+    """Begin `period`: its shift is the shrunk median of the last CLOSED periods up to period - 2, then make room.
+
+    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error.
+    """
+    signals = cohorts.shift.shape[1]
+    before = cohorts.period[cohort]
+    for j in range(signals):
+        total = np.int64(0)
+        for p in range(period - 1 - CLOSED, period - 1):
+            if before - PERIODS < p <= before:
+                for b in range(BINS):
+                    total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+        shift = F4(0.0)
+        if total >= MIN_READINGS:
+            seen = np.int64(0)
+            middle = 0
+            for b in range(BINS):
+                for p in range(period - 1 - CLOSED, period - 1):
+                    if before - PERIODS < p <= before:
+                        seen += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+                if 2 * seen >= total:
+                    middle = b
+                    break
+            median = F4(middle - 120) * F4(0.1)
+            if median != F4(0.0):
+                noise = F4(6.25) / F4(total)
+                shift = median * max(F4(0.0), F4(1.0) - noise / (median * median))
+        cohorts.shift[cohort, j] = shift
+    first = period if before == NEVER else max(before + 1, period - PERIODS + 1)
+    for p in range(first, period + 1):
+        for j in range(signals):
+            for b in range(BINS):
+                cohorts.histogram[cohort, p % PERIODS, j, b] = 0
+    cohorts.period[cohort] = period
+
+
+@kernel
+def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[np.float32]) -> None:
+    """End of burn-in: the sums become prior + gain (own mean - prior), a signal seen less often being trusted less."""
+    signals = frame.prior.shape[0]
+    for j in range(signals):
+        seen = state.counts[slot, 2 * signals + j]
+        own = F4(0.0)
+        if seen > 0:
+            trust = min(F4(1.0), F4(seen) / F4(frame.burn_in))
+            own = (state.floats[slot, j] / F4(seen) - frame.prior[j]) * trust
+        scratch[j] = own
+    for j in range(signals):
+        baseline = frame.prior[j]
+        for k in range(signals):
+            baseline += frame.gain[j, k] * scratch[k]
+        state.floats[slot, j] = baseline
+        state.floats[slot, signals + j] = F4(0.0)
+
+
+@kernel
+def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
+    """The feature row of reading i: the evidence of the signals that are not silent, rescaled by their number."""
+    signals = frame.prior.shape[0]
+    heard = 0
+    for j in range(signals):
+        if state.counts[slot, signals + j] <= limits.silent_after:
+            heard += 1
+    scale = np.sqrt(F4(signals) / F4(max(heard, 1)))
+    for j in range(signals):
+        feature = F4(0.0)
+        if state.counts[slot, signals + j] <= limits.silent_after:
+            feature = state.floats[slot, signals + j] * scale
+        out.features[i, j] = feature
+    for j in range(signals, out.features.shape[1]):
+        out.features[i, j] = F4(0.0)
+
+
+@kernel
+def learn(
+    i: int, slot: int, values: NDArray[np.float32], frame: FrameArrays, limits: Limits, state: State,
+    cohorts: Cohorts, period: int, out: Observed,
+) -> None:
+    """One accepted reading into its vehicle's state: quality, context, baseline, evidence."""
+    signals = frame.prior.shape[0]
+    cohort = state.ints[slot, COHORT]
+    regime = find_regime(values, i, state.ints[slot, REGIME], frame)
+    state.ints[slot, REGIME] = regime
+    out.regime[i] = regime
+    warm = state.ints[slot, COUNT] >= frame.burn_in
+    counted = warm and cohort >= 0 and period >= cohorts.period[cohort] - 1
+    for j in range(signals):
+        reason = judge(i, j, slot, values, state, limits)
+        value = values[i, j]
+        if reason == MISSING:
+            value = state.floats[slot, 2 * signals + j] if limits.previous[j] else limits.fill[j]
+        out.reason[i, j] = reason
+        out.masked[reason] += 1
+        shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
+        usual = state.floats[slot, j] if warm else frame.prior[j]
+        out.center[i, j] = usual + shift
+        if reason > MISSING or not np.isfinite(value):
+            if state.counts[slot, signals + j] < 65_535:
+                state.counts[slot, signals + j] += 1
+            continue
+        state.counts[slot, signals + j] = 0
+        z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j])
+        z = min(max(z, -CLIP), CLIP)
+        if counted:
+            place = min(max((z - usual) * F4(10.0) + F4(120.5), F4(0.0)), F4(240.0))
+            cohorts.histogram[cohort, period % PERIODS, j, np.int64(place)] += 1
+        evidence = state.floats[slot, signals + j]
+        state.floats[slot, signals + j] = evidence + frame.weight * ((z - shift - usual) - evidence)
+        if not warm:
+            state.floats[slot, j] += z - shift
+            state.counts[slot, 2 * signals + j] += 1
+
+
+@kernel
+def observe(
+    readings: Readings, frame: FrameArrays, limits: Limits, state: State, cohorts: Cohorts, restarts: Restarts,
+    out: Observed,
+) -> int:
+    """First pass: every reading into its vehicle's state, its features out; answers how many restarts took effect."""
+    signals = frame.prior.shape[0]
+    applied = 0
+    for i in range(readings.slots.shape[0]):
+        slot = readings.slots[i]
+        ts = readings.ts[i]
+        status = accept(slot, ts, state, limits)
+        out.status[i] = status
+        if status > 1:
+            continue
+        head = state.ints[slot, HEAD]
+        while head >= 0 and restarts.ts[head] <= ts:
+            if restarts.ts[head] > state.ints[slot, RESTARTED]:
+                restart(slot, signals, state)
+                state.ints[slot, RESTARTED] = restarts.ts[head]
+            out.restart_row[applied] = i
+            out.restart[applied] = head
+            applied += 1
+            head = restarts.after[head]
+        state.ints[slot, HEAD] = head
+        state.ints[slot, LAST_TS] = ts
+        if readings.cohort[i] >= 0:
+            state.ints[slot, COHORT] = readings.cohort[i]
+        cohort = state.ints[slot, COHORT]
+        period = np.int64(0)
+        if cohort >= 0:
+            period = ts // frame.period
+            if period > cohorts.period[cohort]:
+                shift_cohort(cohort, period, cohorts)
+        learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
+        gather(i, slot, frame, limits, state, out)
+        count = state.ints[slot, COUNT] + 1
+        state.ints[slot, COUNT] = count
+        out.warm[i] = min(F4(1.0), F4(count) / F4(frame.burn_in))
+        if count <= frame.burn_in:
+            out.status[i] = 1
+            if count == frame.burn_in:
+                own_baseline(slot, frame, state, out.scratch)
+    return applied
+
+
+class Policies(NamedTuple):
+    """One entry an arm: the threshold rule as `ThresholdPolicy` states it, and the row of `quantiles` that is its."""
+
+    k: NDArray[np.float32]
+    q_fleet: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    up: NDArray[np.float32]
+    down: NDArray[np.float32]
+    gate: NDArray[np.float32]
+    model: NDArray[np.int64]
+
+
+class Settled(NamedTuple):
+    """What `settle` fills in, one row a reading; then the changes of episodes, at most four a reading."""
+
+    threshold: NDArray[np.float32]
+    level: NDArray[np.float32]
+    kinds: NDArray[np.uint16]
+    start: NDArray[np.int64]
+    change_row: NDArray[np.int64]
+    change_kind: NDArray[np.uint8]
+    change: NDArray[np.uint8]
+    change_time: NDArray[np.int64]
+    change_level: NDArray[np.float32]
+
+
+@kernel
+def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.float32:
+    """The vehicle's own upper quantile after one more score; below the gate only, within the bound always.
+
+    ln q += rate * (1[score > q] - (1 - quantile)): stochastic approximation of a quantile on a log scale.
+    """
+    if np.isfinite(score) and score < policies.gate[arm] * q:
+        q = q * (policies.up[arm] if score > q else policies.down[arm])
+        q = min(max(q, policies.q_fleet[arm] * policies.low[arm]), policies.q_fleet[arm] * policies.high[arm])
+    return q
+
+
+@kernel
+def follow(
+    episode: int, hit: bool, i: int, slot: int, ts: int, level: np.float32, gap: int, kind: int, changes: int,
+    signals: int, state: State, out: Settled,
+) -> int:
+    """One episode of one vehicle at one reading; answers how many changes there are now."""
+    at = EPISODES + episode * EPISODE_COLUMNS
+    top = 3 * signals + episode
+    change = 0
+    if hit:
+        if state.ints[slot, at + OPEN] == 0:
+            change = 1
+            state.ints[slot, at + OPEN] = 1
+            state.ints[slot, at + START] = ts
+            state.ints[slot, at + ALARMS] = 0
+            state.floats[slot, top] = F4(-1.0)
+        state.ints[slot, at + LAST] = ts
+        state.ints[slot, at + ALARMS] += 1
+        state.ints[slot, at + GAP] = 0
+        if level > state.floats[slot, top]:
+            state.floats[slot, top] = level
+            state.ints[slot, at + PEAK] = ts
+            change = 2 if change == 0 else change
+    elif state.ints[slot, at + OPEN] == 1:
+        state.ints[slot, at + GAP] += 1
+        if state.ints[slot, at + GAP] >= gap:
+            state.ints[slot, at + OPEN] = 0
+            change = 3
+    if change > 0:
+        out.change_row[changes] = i
+        out.change_kind[changes] = kind
+        out.change[changes] = change
+        out.change_time[changes, 0] = state.ints[slot, at + START]
+        out.change_time[changes, 1] = state.ints[slot, at + LAST]
+        out.change_time[changes, 2] = state.ints[slot, at + PEAK]
+        out.change_time[changes, 3] = state.ints[slot, at + ALARMS]
+        out.change_level[changes] = state.floats[slot, top]
+        changes += 1
+    return changes
+
+
+@kernel
+def settle(
+    readings: Readings, scores: NDArray[np.float32], arms: NDArray[np.int16], gap: int, observed: Observed,
+    state: State, quantiles: NDArray[np.float32], policies: Policies, out: Settled,
+) -> int:
+    """Second pass: threshold, alarm, learning of the threshold, episodes; answers how many changes there are."""
+    signals = observed.reason.shape[1]
+    changes = 0
+    for i in range(readings.slots.shape[0]):
+        if observed.status[i] > 1:
+            continue
+        slot = readings.slots[i]
+        ts = readings.ts[i]
+        arm = arms[slot]
+        model = policies.model[arm]
+        q = quantiles[model, slot]
+        threshold = policies.k[arm]
+        warm = observed.status[i] == 0
+        if warm:
+            threshold *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+        level = scores[i] / threshold
+        fault = warm and scores[i] > threshold
+        sensor = False
+        for j in range(signals):
+            sensor = sensor or observed.reason[i, j] > MISSING
+        out.threshold[i] = threshold
+        out.level[i] = level
+        out.kinds[i] = np.uint16((16 if fault else 0) + (2 if sensor else 0))
+        if warm:
+            quantiles[model, slot] = adapt(q, scores[i], arm, policies)
+        changes = follow(0, fault, i, slot, ts, level, gap, 4, changes, signals, state, out)
+        changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, signals, state, out)
+        if fault:
+            out.start[i] = state.ints[slot, EPISODES + START]
+        elif sensor:
+            out.start[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + START]
+        else:
+            out.start[i] = 0
+    return changes
