@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,7 +77,7 @@ class Quality(_Strict, frozen=True):
     silent_after: Annotated[int, Meta(ge=1, le=60_000)] = 100
     """Readings of a vehicle without a signal after which the signal leaves the distance."""
     max_ahead: str = "30d"
-    """How far ahead of everybody else a reading's time may lie before its clock counts as wrong; off in cycles."""
+    """How far ahead of all others a reading's time may lie before its clock is wrong; off in cycles."""
 
 
 class Baseline(_Strict, frozen=True):
@@ -148,23 +149,9 @@ class Fleet(_Strict, frozen=True):
     stream: Stream = Stream()
 
     def __post_init__(self) -> None:
-        if not self.signals:
-            raise ValueError("[signals] is empty: a fleet needs at least one signal")
-        odd = [name for name in self.columns if not usable_name(name)]
-        if odd:
-            raise ValueError(f"{', '.join(map(repr, odd))}: {NAME_RULE}")
-        both = sorted(set(self.signals) & set(self.context.regime))
-        if both:
-            raise ValueError(f"{', '.join(both)}: both a signal and a regime signal; keep it in one place")
-        if self.fleet.time_unit == "cycles" and self.context.cohort is not None:
-            raise ValueError("context.cohort needs a common clock, and time_unit is `cycles`; leave it out")
-        for key, text in (
-            ("context.period", self.context.period),
-            ("quality.max_ahead", self.quality.max_ahead),
-            ("stream.retention", self.stream.retention),
-        ):
-            if duration_ms(text) <= 0:
-                raise ValueError(f"{key}: `{text}` must be longer than nothing")
+        problems = [*_signal_problems(self), *_time_problems(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
 
     @property
     def name(self) -> str:
@@ -199,6 +186,40 @@ class Fleet(_Strict, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
+def _signal_problems(fleet: Fleet) -> Iterator[str]:
+    """What is wrong with the signals of a fleet, seen together."""
+    if not fleet.signals:
+        yield "[signals] is empty: a fleet needs at least one signal"
+    for name in fleet.columns:
+        if not usable_name(name):
+            yield f"signal {name!r}: {NAME_RULE}"
+    for name in sorted(set(fleet.signals) & set(fleet.context.regime)):
+        yield f"{name}: both a signal and a regime signal; keep it in one place"
+    for name in sorted({name for name in fleet.context.regime if fleet.context.regime.count(name) > 1}):
+        yield f"context.regime: {name} is there twice"
+    for name in sorted(set(fleet.columns) & {fleet.fleet.vehicle, fleet.fleet.time}):
+        yield f"{name}: says who or when, and is a signal as well; leave it out of the signals"
+    if fleet.fleet.vehicle == fleet.fleet.time:
+        yield f"fleet.vehicle and fleet.time are both `{fleet.fleet.time}`; name two columns"
+
+
+def _time_problems(fleet: Fleet) -> Iterator[str]:
+    """What is wrong with durations and the clock of a fleet."""
+    if fleet.fleet.time_unit == "cycles" and fleet.context.cohort is not None:
+        yield "context.cohort needs a common clock, and time_unit is `cycles`; leave it out"
+    durations = {
+        "context.period": fleet.context.period,
+        "quality.max_ahead": fleet.quality.max_ahead,
+        "stream.retention": fleet.stream.retention,
+    }
+    for key, text in durations.items():
+        try:
+            if duration_ms(text) < 1_000:
+                yield f"{key}: `{text}` must be at least 1s"
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
 NAME_RULE = (
     "a signal's name is 1 to 200 characters without quotation marks, backslashes and control characters"
 )
@@ -220,7 +241,7 @@ def duration_ms(text: str) -> int:
     """
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
-    if not digits.isdigit() or unit not in _UNITS_MS:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12) or unit not in _UNITS_MS:
         raise ValueError(
             f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`"
         )

@@ -1,11 +1,13 @@
-"""Typed settings from TOML: every problem is reported at once, and an unknown key names its nearest known word."""
+"""Typed settings from TOML: all problems are said at once, an unknown key with its nearest known word."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,28 +45,33 @@ def parse(text: str, into: type[T], subject: str) -> T:
         raise ConfigError(subject, [_plain(str(error))]) from error
 
 
-def _problems(value: Any, kind: Any, where: str) -> typing.Iterator[str]:
+def _problems(value: Any, kind: Any, where: str) -> Iterator[str]:
     """Walk `value` beside the type `kind` and say everything that does not fit."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
-        yield from _struct_problems(value, kind, where)
-    elif typing.get_origin(kind) is dict and isinstance(value, dict):
+    structs = _structs(kind)
+    if isinstance(value, dict) and structs:
+        for struct in structs:
+            yield from _struct_problems(value, struct, where)
+    elif isinstance(value, dict) and typing.get_origin(kind) is dict:
         for key, item in value.items():
             yield from _problems(item, typing.get_args(kind)[1], _join(where, key))
-    elif typing.get_origin(kind) is list and isinstance(value, list):
+    elif isinstance(value, list) and typing.get_origin(kind) is list:
         for position, item in enumerate(value):
             yield from _problems(item, typing.get_args(kind)[0], f"{where}[{position}]")
-    elif typing.get_origin(kind) in (typing.Union, types.UnionType) and isinstance(value, dict):
-        for option in typing.get_args(kind):
-            if isinstance(option, type) and issubclass(option, msgspec.Struct):
-                yield from _struct_problems(value, option, where)
     else:
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            yield f"{where}: {_plain(str(error))}"
+            yield f"{where}: {_misfit(value, kind, str(error))}"
 
 
-def _struct_problems(value: dict[str, Any], kind: type[msgspec.Struct], where: str) -> typing.Iterator[str]:
+def _structs(kind: Any) -> list[type[msgspec.Struct]]:
+    """The structs among what `kind` allows."""
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    options = typing.get_args(kind) if union else (kind,)
+    return [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+
+
+def _struct_problems(value: dict[str, Any], kind: type[msgspec.Struct], where: str) -> Iterator[str]:
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key, item in value.items():
         if key in fields:
@@ -76,26 +83,47 @@ def _struct_problems(value: dict[str, Any], kind: type[msgspec.Struct], where: s
     for name, field in fields.items():
         if field.required and name not in value:
             yield f"{_join(where, name)}: missing"
-    if not any(name not in value for name, field in fields.items() if field.required):
-        yield from _invalid_whole(value, kind, where, fields)
+    if all(name in value for name, field in fields.items() if field.required):
+        yield from _invalid_whole(value, kind, where)
 
 
-def _invalid_whole(
-    value: dict[str, Any], kind: type[msgspec.Struct], where: str, fields: dict[str, Any]
-) -> typing.Iterator[str]:
-    """What only the struct itself can say, in its `__post_init__`."""
+def _invalid_whole(value: dict[str, Any], kind: type[msgspec.Struct], where: str) -> Iterator[str]:
+    """What only the struct itself can say, in its `__post_init__`: a problem a line."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     known = {key: item for key, item in value.items() if key in fields}
     if any(True for key in known for _ in _problems(known[key], fields[key].type, key)):
         return
     try:
         msgspec.convert(known, kind)
     except msgspec.ValidationError as error:
-        yield f"{where or 'file'}: {_plain(str(error))}"
+        for line in _plain(str(error)).splitlines():
+            yield f"{where}: {line}" if where else line
 
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
+def _misfit(value: Any, kind: Any, message: str) -> str:
+    """What is wrong with a single value, and what would be right."""
+    if message.startswith("Invalid enum value"):
+        words = [str(word) for word in _words(kind)]
+        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        return f"{value!r} is not known; {hint}one of {', '.join(words)}"
+    text = _plain(message)
+    if text.startswith("Expected") and not isinstance(value, list):
+        return f"must be {text.removeprefix('Expected ')}, not {value!r}"
+    return text
+
+
+def _words(kind: Any) -> list[Any]:
+    """The words that `kind` allows, wherever in it they are."""
+    if typing.get_origin(kind) is typing.Literal:
+        return list(typing.get_args(kind))
+    return [word for part in typing.get_args(kind) for word in _words(part)]
+
+
 def _plain(message: str) -> str:
-    return message.replace("Object missing required field", "missing").replace(" - at `$`", "")
+    text = re.sub(r" - at `\$[^`]*`$", "", message).replace("Object missing required field", "missing")
+    return re.sub(r"^Expected (.*), got (.*)$", r"must be \1, not \2", text)

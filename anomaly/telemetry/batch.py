@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 class Batch(NamedTuple):
     """n readings as columns, in arrival order; every source of readings ends in this one shape.
 
-    `vehicles` has n ids, `ts` int64[n] in the fleet's time unit, `values` float32[n, len(fleet.columns)] with NaN
-    where a signal is missing, `context` one list of n strings (or None) for each of `fleet.context_fields`, and
-    `offsets` int64[n] the offset of the message that brought each reading (in a file: its row).
+    `vehicles` has n ids, `ts` int64[n] in the fleet's time unit, `values` float32[n, len(fleet.columns)] with
+    NaN where a signal is missing, `context` one list of n strings (or None) for each of
+    `fleet.context_fields`, and `offsets` int64[n] the offset of the message that brought each reading (in a
+    file: its row).
     """
 
     vehicles: Sequence[str]

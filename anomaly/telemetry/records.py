@@ -24,8 +24,10 @@ class VehicleEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     v: int = VERSION
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"start": "from", "end": "to"}):
-    """What somebody found out about a vehicle between `start` and `end` (both included), said at `reported_at`."""
+class Label(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"start": "from", "end": "to"}
+):
+    """What somebody found out about a vehicle from `start` to `end`, both included; said at `reported_at`."""
 
     vehicle: str
     start: int
@@ -61,7 +63,7 @@ class SignalShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One state of one alert. `id` = hash(subject, kind, start): replays and rebalances never make a second one."""
+    """One state of one alert. `id` = hash(subject, kind, start): a replay never makes a second one."""
 
     id: str
     state: Literal["open", "update", "closed"]
