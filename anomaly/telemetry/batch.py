@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Batch:
     """n readings as columns, in arrival order; every source of readings ends in this one shape.
 
     `vehicles` has n ids, `ts` int64[n] in the fleet's time unit, `values` float32[n, len(fleet.columns)] with
@@ -24,7 +25,7 @@ class Batch(NamedTuple):
     context: Mapping[str, Sequence[str | None]]
     offsets: NDArray[np.int64]
 
-    def __len__(self) -> int:  # a batch is as long as its columns, not as its number of fields
+    def __len__(self) -> int:
         return len(self.ts)
 
     def rows(self, start: int, stop: int) -> Batch:
