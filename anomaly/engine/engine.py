@@ -96,11 +96,8 @@ class Engine:
     def decide(self, batch: Batch) -> Outcome:
         """Every reading of `batch` in arrival order into its vehicle's state; what comes of it."""
         readings = self._readings(batch)
-        observed = _observed(len(batch), len(self._linked), self._frame)
+        observed, applied = self._observe(readings)
         state = self._state
-        applied = kernels.observe(
-            readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed
-        )
         decided = np.flatnonzero(observed.status <= 1)
         scores = self._score(readings.slots, observed.features, decided)
         settled = _settled(len(batch))
@@ -108,16 +105,28 @@ class Engine:
             readings, scores, self._arm_of, self._fleet.alerts.gap, observed, state.arrays, state.quantiles,
             self._policies, settled,
         )
-        state.touch(readings.slots)
         decisions = self._decisions(readings.slots, decided, scores, observed, settled)
         return Outcome(
             decisions=decisions,
             episodes=_episodes(settled, changes, self._arm_of[readings.slots]),
             evidence=self._evidence(decisions, observed),
-            applied=self._applied(observed, applied),
+            applied=applied,
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
         )
+
+    def features(self, batch: Batch) -> Observed:
+        """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""
+        return self._observe(self._readings(batch))[0]
+
+    def _observe(self, readings: Readings) -> tuple[Observed, Applied]:
+        observed = _observed(len(readings.ts), len(self._linked), self._frame)
+        state = self._state
+        count = kernels.observe(
+            readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed
+        )
+        state.touch(readings.slots)
+        return observed, self._applied(observed, count)
 
     def _readings(self, batch: Batch) -> Readings:
         known = len(self._state.vehicles)

@@ -33,3 +33,10 @@ class Batch:
         part = slice(start, stop)
         context = {field: column[part] for field, column in self.context.items()}
         return Batch(self.vehicles[part], self.ts[part], self.values[part], context, self.offsets[part])
+
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """The readings at `rows`, in that order, as a batch of their own."""
+        picked = rows.tolist()
+        context = {field: [column[row] for row in picked] for field, column in self.context.items()}
+        vehicles = [self.vehicles[row] for row in picked]
+        return Batch(vehicles, self.ts[rows], self.values[rows], context, self.offsets[rows])

@@ -1,0 +1,153 @@
+"""The headline figures: how often healthy vehicles were alarmed for nothing, and how early faults were found."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.feedback.history import FAULT, HEALTHY, Fault
+from anomaly.fleet import Fleet
+
+COST_FALSE_ALARM, COST_MISSED = 10.0, 500.0
+
+
+class Past(NamedTuple):
+    """Readings with what was decided and what is known of them, one row a reading, each vehicle's in order of time.
+
+    `codes` int64[n] says whose it is, `ts` int64[n], `alarm` bool[n], `warm` bool[n] (past burn-in), `health`
+    int8[n] as `anomaly.feedback.history` says, `faults` the confirmed ones.
+    """
+
+    codes: NDArray[np.int64]
+    ts: NDArray[np.int64]
+    alarm: NDArray[np.bool_]
+    warm: NDArray[np.bool_]
+    health: NDArray[np.int8]
+    faults: list[Fault]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """Headline figures of a past. Leads are in vehicle-days (cycles), 0 for a fault that was not detected.
+
+    `lead` counts from the first alarm after the healthy part, `lead_running` from the start of the episode that
+    still runs at the end. The interval is the 95 % bootstrap interval over vehicles of the false-alarm rate.
+    """
+
+    vehicles: int
+    healthy_days: int
+    false_alarm_episodes: int
+    false_alarms_per_1000_days: float
+    false_alarms_interval: tuple[float, float]
+    share_vehicles_ever_alarmed: float
+    share_healthy_time_in_alarm: float
+    faults: int
+    detected: float | None
+    lead: float | None
+    lead_running: float | None
+    cost: float
+
+
+def headline(past: Past, fleet: Fleet) -> Figures:
+    """The headline figures; `past` may hold any subset of a fleet's vehicles, rows in any order of vehicles."""
+    past = _by_vehicle(past)
+    rank = _rank(past.codes)
+    false = past.alarm & (past.health == HEALTHY)
+    starts = episode_starts(past.codes, rank, false, fleet.alerts.gap)
+    counted = (past.health == HEALTHY) & past.warm
+    days = vehicle_days(past.codes, past.ts, counted, fleet.ticks_per_day)
+    size = int(past.codes.max(initial=-1)) + 1
+    episodes_of = np.bincount(past.codes[starts], minlength=size)
+    days_of = np.bincount(days, minlength=size)
+    rate = _rate(episodes_of.sum(), days_of.sum())
+    healthy_vehicles = np.unique(past.codes[past.health == HEALTHY])
+    found = [_find(past, rank, fault, fleet) for fault in past.faults]
+    missed = sum(not detected for detected, _, _ in found)
+    return Figures(
+        vehicles=len(np.unique(past.codes)),
+        healthy_days=int(days_of.sum()),
+        false_alarm_episodes=int(episodes_of.sum()),
+        false_alarms_per_1000_days=rate,
+        false_alarms_interval=_interval(episodes_of, days_of, np.unique(past.codes)),
+        share_vehicles_ever_alarmed=float(np.mean(np.isin(healthy_vehicles, past.codes[false]))) if len(healthy_vehicles) else 0.0,
+        share_healthy_time_in_alarm=float(false.sum() / max(counted.sum(), 1)),
+        faults=len(found),
+        detected=float(np.mean([detected for detected, _, _ in found])) if found else None,
+        lead=float(np.mean([lead for _, lead, _ in found])) if found else None,
+        lead_running=float(np.mean([running for _, _, running in found])) if found else None,
+        cost=COST_FALSE_ALARM * float(episodes_of.sum()) + COST_MISSED * missed,
+    )
+
+
+def episode_starts(
+    codes: NDArray[np.int64], rank: NDArray[np.int64], alarm: NDArray[np.bool_], gap: int
+) -> NDArray[np.int64]:
+    """Rows at which a run of alarms begins: no alarm of the vehicle in the `gap` readings before. Rows by vehicle."""
+    rows = np.flatnonzero(alarm)
+    if not len(rows):
+        return rows
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = (codes[rows[1:]] != codes[rows[:-1]]) | (rank[rows[1:]] - rank[rows[:-1]] > gap)
+    return rows[new]
+
+
+def vehicle_days(
+    codes: NDArray[np.int64], ts: NDArray[np.int64], chosen: NDArray[np.bool_], ticks_per_day: int
+) -> NDArray[np.int64]:
+    """One entry, its vehicle, for each vehicle-day with a chosen reading. Rows by vehicle and time."""
+    code, day = codes[chosen], ts[chosen] // ticks_per_day
+    if not len(code):
+        return code
+    new = np.ones(len(code), np.bool_)
+    new[1:] = (code[1:] != code[:-1]) | (day[1:] != day[:-1])
+    return code[new]
+
+
+def _by_vehicle(past: Past) -> Past:
+    order = np.lexsort((past.ts, past.codes))
+    return Past(*(column[order] for column in past[:5]), past.faults)
+
+
+def _rank(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of each row among its vehicle's; rows by vehicle."""
+    first = np.searchsorted(codes, codes, side="left")
+    return np.arange(len(codes)) - first
+
+
+def _find(past: Past, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) -> tuple[bool, float, float]:
+    """Whether a fault was detected, and its two leads in vehicle-days."""
+    start, stop = np.searchsorted(past.codes, [fault.code, fault.code + 1])
+    own = slice(start, stop)
+    ts, alarm, health = past.ts[own], past.alarm[own], past.health[own]
+    last = int(np.searchsorted(ts, fault.end, side="right"))
+    until = last - fleet.history.detected_before
+    inside = alarm & (health == FAULT) & (ts >= fault.start)
+    if not inside[:max(until, 0)].any():
+        return False, 0.0, 0.0
+    before = np.flatnonzero(health[:last] == HEALTHY)
+    first = int(before[-1]) + 1 if len(before) else 0
+    alarms = np.flatnonzero(alarm[first:last]) + first
+    lead = fault.end - int(ts[alarms[0]])
+    running = 0
+    if last - 1 - alarms[-1] <= fleet.alerts.gap:
+        breaks = np.flatnonzero(np.diff(rank[own][alarms]) > fleet.alerts.gap)
+        running = fault.end - int(ts[alarms[breaks[-1] + 1 if len(breaks) else 0]])
+    return True, lead / fleet.ticks_per_day, running / fleet.ticks_per_day
+
+
+def _rate(episodes: float, days: float) -> float:
+    return float(1_000 * episodes / days) if days else 0.0
+
+
+def _interval(
+    episodes: NDArray[np.int64], days: NDArray[np.int64], vehicles: NDArray[np.int64]
+) -> tuple[float, float]:
+    """95 % percentile interval of the rate, vehicles drawn with replacement 1,000 times (Efron 1979)."""
+    if not len(vehicles):
+        return 0.0, 0.0
+    drawn = np.random.default_rng(0).choice(vehicles, (1_000, len(vehicles)))
+    rates = 1_000 * episodes[drawn].sum(axis=1) / np.maximum(days[drawn].sum(axis=1), 1)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)

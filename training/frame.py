@@ -1,0 +1,144 @@
+"""Fit the frame on the healthy readings of training vehicles: regimes, what is normal in each, the baseline's prior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from anomaly.engine.frame import Frame
+from anomaly.errors import DataError
+from anomaly.fleet import Fleet
+
+Floats = NDArray[np.float64]
+MOST_REGIMES = 12
+WELL_SEPARATED = 0.02
+SMALLEST_REGIME = 20
+
+
+class _Regimes:
+    """Places of the regimes among the regime signals, in spreads."""
+
+    def __init__(self, center: Floats, scale: Floats) -> None:
+        self.center, self.scale = center, scale
+
+    def of(self, values: Floats) -> NDArray[np.int64]:
+        distance = ((values[:, None, :] - self.center) / self.scale) ** 2
+        return np.asarray(np.argmin(np.nansum(distance, axis=2), axis=1))
+
+
+def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_], seed: int) -> Frame:
+    """The frame of `values` [n, columns] (rows of training vehicles in order of time, `codes` their vehicles).
+
+    Means and spreads come from `healthy` rows; the prior from each vehicle's first `burn_in` rows.
+    Raises DataError where no healthy row is there.
+    """
+    signals = len(fleet.signals)
+    if not healthy.any():
+        raise DataError("no healthy reading is left to learn from: check the labels and [history] healthy_share")
+    values = np.where(np.isfinite(values), values, np.nan)
+    regimes = _fit_regimes(values[healthy][:, signals:], seed)
+    regime = regimes.of(values[:, signals:])
+    mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
+    z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
+    noise = noise_covariance(z, codes, healthy)
+    prior, gain = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
+    return Frame(
+        signals=tuple(fleet.signals),
+        regime=fleet.context.regime,
+        center=_tuples(regimes.center),
+        scale=tuple(regimes.scale.tolist()),
+        mean=_tuples(mean),
+        sd=_tuples(sd),
+        prior=tuple(prior.tolist()),
+        gain=_tuples(gain),
+        burn_in=fleet.baseline.burn_in,
+        time_constant=fleet.model.time_constant,
+        cohort=fleet.context.cohort,
+        period=0 if fleet.context.cohort is None else fleet.ticks(fleet.context.period),
+    )
+
+
+def normalised(frame: Frame, values: Floats) -> Floats:
+    """`values` [n, columns] as the engine sees them before any baseline: z [n, signals], NaN where missing."""
+    arrays, signals = frame.arrays(), len(frame.signals)
+    regime = _Regimes(arrays.center, 1.0 / arrays.inv_scale).of(values[:, signals:])
+    z = (values[:, :signals] - arrays.mean[regime]) * arrays.inv_sd[regime]
+    return np.where(np.isfinite(z), np.clip(z, -12, 12), np.nan)
+
+
+def noise_covariance(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> Floats:
+    """Half the mean outer product of a vehicle's successive healthy differences [d, d] (von Neumann 1941).
+
+    It holds what changes from one reading to the next, and nothing of a slow drift.
+    """
+    order = np.argsort(codes, kind="stable")
+    before, after = order[:-1], order[1:]
+    pairs = (codes[before] == codes[after]) & healthy[before] & healthy[after]
+    step = z[after[pairs]] - z[before[pairs]]
+    there = np.isfinite(step)
+    step = np.where(there, step, 0.0)
+    seen = there.T.astype(np.float64) @ there
+    return (step.T @ step) / (2 * np.maximum(seen, 1))
+
+
+def _fit_regimes(values: Floats, seed: int) -> _Regimes:
+    """The fewest clusters that leave under 2 % of the variance (KMeans); without regime signals there is one."""
+    fields = values.shape[1]
+    if not fields:
+        return _Regimes(np.zeros((1, 0)), np.ones(0))
+    known = values[np.isfinite(values).all(axis=1)]
+    if not len(known):
+        raise DataError("no healthy reading has all regime signals; take those that are mostly missing out of [context]")
+    scale = np.where(known.std(axis=0) > 0, known.std(axis=0), 1.0)
+    sample = known[np.random.default_rng(seed).permutation(len(known))[:20_000]] / scale
+    total = float(((sample - sample.mean(axis=0)) ** 2).sum())
+    distinct = len(np.unique(sample, axis=0))
+    for count in range(1, min(MOST_REGIMES, distinct) + 1):
+        fit = KMeans(count, n_init=10, random_state=seed).fit(sample)
+        if fit.inertia_ <= WELL_SEPARATED * total:
+            break
+    order = np.lexsort(fit.cluster_centers_.T[::-1])
+    return _Regimes(fit.cluster_centers_[order] * scale, scale)
+
+
+def _normal(
+    values: Floats, regime: NDArray[np.int64], healthy: NDArray[np.bool_], regimes: int
+) -> tuple[Floats, Floats]:
+    """Healthy mean and spread of each signal in each regime; a regime seldom seen borrows the fleet's."""
+    every = values[healthy]
+    if np.isnan(every).all(axis=0).any():
+        raise DataError("a signal has no healthy value at all; take it out of the fleet file")
+    mean = np.tile(np.nanmean(every, axis=0), (regimes, 1))
+    sd = np.tile(np.nanstd(every, axis=0), (regimes, 1))
+    for r in range(regimes):
+        own = values[healthy & (regime == r)]
+        enough = np.isfinite(own).sum(axis=0) >= SMALLEST_REGIME
+        if enough.any():
+            mean[r, enough] = np.nanmean(own[:, enough], axis=0)
+            sd[r, enough] = np.nanstd(own[:, enough], axis=0)
+    return mean, np.where(sd < 1e-6, 1.0, sd)
+
+
+def _fit_prior(z: Floats, codes: NDArray[np.int64], noise: Floats, burn_in: int) -> tuple[Floats, Floats]:
+    """Empirical Bayes: m the mean of the vehicles' burn-in means, gain T (T + N / burn_in)^-1, T their spread.
+
+    Morris 1983; T = spread of the means less their own noise, its eigenvalues floored at 1e-4.
+    """
+    means = []
+    for code in np.unique(codes):
+        first = z[codes == code][:burn_in]
+        there = np.isfinite(first)
+        means.append(np.where(there, first, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
+    own = np.array(means)
+    prior = own.mean(axis=0)
+    if len(own) < 3:
+        return prior, np.eye(z.shape[1])
+    share = noise / burn_in
+    size, direction = np.linalg.eigh(np.cov(own.T).reshape(share.shape) - share)
+    spread = (direction * np.maximum(size, 1e-4)) @ direction.T
+    return prior, spread @ np.linalg.inv(spread + share + 1e-9 * np.eye(len(share)))
+
+
+def _tuples(matrix: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in matrix.tolist())

@@ -1,0 +1,66 @@
+"""ONNX graphs written node by node: a few operators, widths that keep the bits equal in every batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 9
+
+
+class Graph:
+    """Collects nodes and constants. Every operation answers the name of its result."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: object, dtype: type = np.float32) -> str:
+        """A constant of the graph."""
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+        """Apply an ONNX operator."""
+        result = name or f"n{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
+        return result
+
+    def row_sum(self, value: str, keep: bool = False) -> str:
+        """Sum over the columns of a matrix."""
+        return self.node("ReduceSum", value, self.constant([1], np.int64), keepdims=int(keep))
+
+    def to_bytes(self, width: int, signals: int) -> bytes:
+        """The model: `features` float32[n, width] to `score` float32[n] and `contribution` float32[n, signals]."""
+        kind = TensorProto.FLOAT
+        graph = helper.make_graph(
+            self._nodes,
+            "score",
+            [helper.make_tensor_value_info("features", kind, ["n", width])],
+            [
+                helper.make_tensor_value_info("score", kind, ["n"]),
+                helper.make_tensor_value_info("contribution", kind, ["n", signals]),
+            ],
+            self._constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="anomaly")
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+    def shares(self, parts: str, signals: int) -> None:
+        """Output `contribution`: the positive parts of the first columns, as shares that sum to 1."""
+        positive = self.node("Relu", parts)
+        total = self.node("Add", self.row_sum(positive, keep=True), self.constant(1e-12))
+        every = self.node("Div", positive, total)
+        start, stop, axis = (self.constant([n], np.int64) for n in (0, signals, 1))
+        self.node("Slice", every, start, stop, axis, name="contribution")
+
+
+def pad(matrix: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """`matrix` with zeros up to `width` in each of its dimensions."""
+    return np.pad(matrix, [(0, width - length) for length in matrix.shape])

@@ -1,0 +1,122 @@
+"""A fleet's past, ready to learn from: readings in order of time, what is known of them, and who is in which part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.engine.engine import Restart
+from anomaly.errors import DataError
+from anomaly.feedback.history import Fault, health_of
+from anomaly.fleet import Fleet
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.files import read_events, read_history, read_labels
+from anomaly.telemetry.records import Label, VehicleEvent
+
+CHUNK = 65_536
+
+
+class Sources(NamedTuple):
+    """Files of a past: readings, and what there is of events and labels."""
+
+    data: Path
+    events: Path | None = None
+    labels: Path | None = None
+
+
+class History(NamedTuple):
+    """`batch` in stable order of time, `names` its vehicles, `codes` int64[n] their positions in `names`, `health`
+    int8[n], the confirmed `faults`, the `restarts` of baselines, and `notes` for the person."""
+
+    batch: Batch
+    names: list[str]
+    codes: NDArray[np.int64]
+    health: NDArray[np.int8]
+    faults: list[Fault]
+    restarts: list[Restart]
+    notes: list[str]
+
+    def of(self, vehicles: Sequence[str]) -> History:
+        """The part of the history that belongs to `vehicles`; codes keep their meaning."""
+        wanted = set(vehicles)
+        chosen = np.array([name in wanted for name in self.names])
+        rows = np.flatnonzero(chosen[self.codes])
+        return self._replace(
+            batch=self.batch.take(rows),
+            codes=self.codes[rows],
+            health=self.health[rows],
+            faults=[fault for fault in self.faults if chosen[fault.code]],
+            restarts=[restart for restart in self.restarts if restart.vehicle in wanted],
+        )
+
+    def chunks(self) -> Iterator[Batch]:
+        """The batch in pieces that keep memory small."""
+        for start in range(0, len(self.batch), CHUNK):
+            yield self.batch.rows(start, start + CHUNK)
+
+
+def load_history(fleet: Fleet, sources: Sources, strict: bool = False) -> History:
+    """Read a past from files. Raises DataError with what is wrong and what to do."""
+    read = read_history(sources.data, fleet, strict=strict)
+    events = read_events(sources.events, fleet) if sources.events else []
+    labels = read_labels(sources.labels, fleet) if sources.labels else []
+    return make_history(fleet, read.batch, events, labels, list(read.notes))
+
+
+def make_history(
+    fleet: Fleet, batch: Batch, events: Sequence[VehicleEvent], labels: Sequence[Label], notes: list[str]
+) -> History:
+    """Put readings, events and labels together; labels of vehicles that are not there are said, not used."""
+    names = by_name(set(batch.vehicles))
+    position = {name: code for code, name in enumerate(names)}
+    codes = np.fromiter(map(position.__getitem__, batch.vehicles), np.int64, len(batch))
+    unknown = sorted({label.vehicle for label in labels} - set(position))
+    if unknown:
+        notes.append(f"labels for {len(unknown)} vehicles that have no reading are not used: {', '.join(unknown[:5])}")
+    restarts = restarts_of(fleet, events, labels)
+    known = [label for label in labels if label.vehicle in position]
+    health, faults = health_of(batch, codes, names, known, restarts, fleet.history)
+    if not known and not fleet.history.run_to_failure:
+        notes.append("no label and no run_to_failure: every reading counts as healthy")
+    return History(batch, names, codes, health, faults, restarts, notes)
+
+
+def restarts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Restart]:
+    """What starts a baseline again: the events and confirmed "no fault" labels that the fleet file names."""
+    kinds = set(fleet.baseline.restart_on)
+    restarts = [Restart(event.id, event.vehicle, event.ts) for event in events if event.kind in kinds]
+    if "no_fault" in kinds:
+        restarts += [
+            Restart(f"no_fault:{label.vehicle}:{label.start}:{label.source}", label.vehicle, when)
+            for label in labels
+            if label.verdict == "no_fault" and (when := label.reported_at) is not None
+        ]
+    return restarts
+
+
+def by_name(vehicles: set[str]) -> list[str]:
+    """Vehicles in order: as numbers where all of them are numbers, else as text."""
+    numbers = all(vehicle.isascii() and vehicle.isdigit() for vehicle in vehicles)
+    return sorted(vehicles, key=int) if numbers else sorted(vehicles)
+
+
+class Split(NamedTuple):
+    """Vehicles to fit on, to set the threshold with, and to judge with."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+def split_vehicles(names: Sequence[str], seed: int, split: int | None) -> Split:
+    """75 % to fit and 25 % to validate (by `seed`); with `split`, 60 % and 20 %, and the rest to test."""
+    if split is not None and len(names) < 5:
+        raise DataError(f"a split needs at least 5 vehicles, this history has {len(names)}")
+    order = np.random.default_rng(seed if split is None else split).permutation(np.array(names, dtype=object))
+    first, second = (0.75, 1.0) if split is None else (0.6, 0.8)
+    a, b = int(first * len(order)), int(second * len(order))
+    return Split(order[:a].tolist(), order[a:b].tolist(), order[b:].tolist())
