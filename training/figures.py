@@ -8,13 +8,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.feedback.history import FAULT, HEALTHY, Fault
+from anomaly.feedback.history import FAULT, HEALTHY
 from anomaly.fleet import Fleet
 
 COST_FALSE_ALARM, COST_MISSED = 10.0, 500.0
 
 
-class Past(NamedTuple):
+class Fault(NamedTuple):
+    """A confirmed fault of the vehicle `code`, from `start` to `end`, both included."""
+
+    code: int
+    start: int
+    end: int
+
+
+class Decided(NamedTuple):
     """Readings with what was decided and what is known of them, one row a reading, each vehicle's in order of time.
 
     `codes` int64[n] says whose it is, `ts` int64[n], `alarm` bool[n], `warm` bool[n] (past burn-in), `health`
@@ -50,7 +58,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
 
 
-def headline(past: Past, fleet: Fleet) -> Figures:
+def headline(past: Decided, fleet: Fleet) -> Figures:
     """The headline figures; `past` may hold any subset of a fleet's vehicles, rows in any order of vehicles."""
     past = _by_vehicle(past)
     rank = _rank(past.codes)
@@ -105,9 +113,9 @@ def vehicle_days(
     return code[new]
 
 
-def _by_vehicle(past: Past) -> Past:
+def _by_vehicle(past: Decided) -> Decided:
     order = np.lexsort((past.ts, past.codes))
-    return Past(*(column[order] for column in past[:5]), past.faults)
+    return Decided(*(column[order] for column in past[:5]), past.faults)
 
 
 def _rank(codes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,7 +124,7 @@ def _rank(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(len(codes)) - first
 
 
-def _find(past: Past, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) -> tuple[bool, float, float]:
+def _find(past: Decided, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) -> tuple[bool, float, float]:
     """Whether a fault was detected, and its two leads in vehicle-days."""
     start, stop = np.searchsorted(past.codes, [fault.code, fault.code + 1])
     own = slice(start, stop)

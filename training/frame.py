@@ -12,7 +12,7 @@ from anomaly.fleet import Fleet
 
 Floats = NDArray[np.float64]
 MOST_REGIMES = 12
-WELL_SEPARATED = 0.02
+WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
 
 
@@ -83,7 +83,7 @@ def noise_covariance(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bo
 
 
 def _fit_regimes(values: Floats, seed: int) -> _Regimes:
-    """The fewest clusters that leave under 2 % of the variance (KMeans); without regime signals there is one."""
+    """The fewest clusters that leave under 0.1 % of the variance (KMeans); without regime signals there is one."""
     fields = values.shape[1]
     if not fields:
         return _Regimes(np.zeros((1, 0)), np.ones(0))

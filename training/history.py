@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from anomaly.engine.engine import Restart
 from anomaly.errors import DataError
-from anomaly.feedback.history import Fault, health_of
+from anomaly.feedback.history import Past, health, stretches
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.files import read_events, read_history, read_labels
+from anomaly.telemetry.files import inspect_history, read_events, read_labels
 from anomaly.telemetry.records import Label, VehicleEvent
+from training.figures import Fault
 
 CHUNK = 65_536
 
@@ -61,10 +62,10 @@ class History(NamedTuple):
 
 def load_history(fleet: Fleet, sources: Sources, strict: bool = False) -> History:
     """Read a past from files. Raises DataError with what is wrong and what to do."""
-    read = read_history(sources.data, fleet, strict=strict)
+    read = inspect_history(sources.data, fleet, strict=strict)
     events = read_events(sources.events, fleet) if sources.events else []
     labels = read_labels(sources.labels, fleet) if sources.labels else []
-    return make_history(fleet, read.batch, events, labels, list(read.notes))
+    return make_history(fleet, read.batch, events, labels, read.notes)
 
 
 def make_history(
@@ -79,10 +80,11 @@ def make_history(
         notes.append(f"labels for {len(unknown)} vehicles that have no reading are not used: {', '.join(unknown[:5])}")
     restarts = restarts_of(fleet, events, labels)
     known = [label for label in labels if label.vehicle in position]
-    health, faults = health_of(batch, codes, names, known, restarts, fleet.history)
+    told = (Past(names, codes, batch.ts), known, restarts, fleet.history)
+    faults = [Fault(position[s.vehicle], s.start, s.end) for s in stretches(*told)]
     if not known and not fleet.history.run_to_failure:
         notes.append("no label and no run_to_failure: every reading counts as healthy")
-    return History(batch, names, codes, health, faults, restarts, notes)
+    return History(batch, names, codes, health(*told), faults, restarts, notes)
 
 
 def restarts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Restart]:
