@@ -189,6 +189,7 @@ class Engine:
             kinds=kinds,
             arm=self._arm_of[slots[rows]],
             episode_start=settled.start[rows],
+            episode_count=settled.count[rows],
         )
 
     def _evidence(self, decisions: Decisions, observed: Observed) -> Evidence:
@@ -201,11 +202,12 @@ class Engine:
             own = np.flatnonzero(fault & (decisions.arm[wrong] == position))
             if len(own):
                 share[own] = arm.model.scorer.contributions(observed.features[rows[own]])
-        masked = (observed.reason[rows[~fault]] > kernels.MISSING).astype(np.float32)
-        share[~fault] = masked / np.maximum(masked.sum(axis=1, keepdims=True), np.float32(1))
+        masked = observed.reason[rows] > kernels.MISSING
+        refused = masked[~fault].astype(np.float32)
+        share[~fault] = refused / np.maximum(refused.sum(axis=1, keepdims=True), np.float32(1))
         regime = observed.regime[rows]
         expected = self._arrays.mean[regime] + observed.center[rows] / self._arrays.inv_sd[regime]
-        return Evidence(rows, share, expected.astype(np.float32), regime)
+        return Evidence(rows, share, expected.astype(np.float32), regime, masked)
 
     def _applied(self, observed: Observed, count: int) -> Applied:
         events = [self._linked[position] for position in observed.restart[:count]]
@@ -323,6 +325,7 @@ def _settled(count: int) -> Settled:
         level=np.zeros(count, np.float32),
         kinds=np.zeros(count, np.uint16),
         start=np.zeros(count, np.int64),
+        count=np.zeros(count, np.int64),
         change_row=np.zeros(most, np.int64),
         change_kind=np.zeros(most, np.uint8),
         change=np.zeros(most, np.uint8),

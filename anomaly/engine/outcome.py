@@ -51,7 +51,7 @@ class Decisions(NamedTuple):
     `row` is its position in the batch, `level` = score / threshold (1.0 is the line), `warm` 0..1 how much of the
     baseline is the vehicle's own, `kind` the most important Kind, `kinds` all of them as bits (1 << Kind),
     `arm` the position in the engine's list of arms, `episode_start` the `ts` at which the running episode of
-    `kind` began (meaningful where kind is not NONE), `signals` the masked signals of the reading (count).
+    `kind` began and `episode_count` its alarms so far (both meaningful where kind is not NONE).
     """
 
     row: NDArray[np.int64]
@@ -64,6 +64,7 @@ class Decisions(NamedTuple):
     kinds: NDArray[np.uint16]
     arm: NDArray[np.int16]
     episode_start: NDArray[np.int64]
+    episode_count: NDArray[np.int64]
 
 
 class Episodes(NamedTuple):
@@ -88,13 +89,14 @@ class Evidence(NamedTuple):
     """Why the alarm rows alarm: m rows, one for each position in `row` (positions in the batch, ascending).
 
     `share` float32[m, signals] sums to 1; `expected` float32[m, signals] in each signal's own unit;
-    `regime` int16[m].
+    `regime` int16[m]; `masked` bool[m, signals] is true where the quality gate refused a value.
     """
 
     row: NDArray[np.int64]
     share: NDArray[np.float32]
     expected: NDArray[np.float32]
     regime: NDArray[np.int16]
+    masked: NDArray[np.bool_]
 
 
 class Applied(NamedTuple):
