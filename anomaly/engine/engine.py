@@ -189,7 +189,7 @@ class Engine:
             kinds=kinds,
             arm=self._arm_of[slots[rows]],
             episode_start=settled.start[rows],
-            episode_count=settled.count[rows],
+            episode_count=settled.nth[rows],
         )
 
     def _evidence(self, decisions: Decisions, observed: Observed) -> Evidence:
@@ -325,7 +325,7 @@ def _settled(count: int) -> Settled:
         level=np.zeros(count, np.float32),
         kinds=np.zeros(count, np.uint16),
         start=np.zeros(count, np.int64),
-        count=np.zeros(count, np.int64),
+        nth=np.zeros(count, np.int64),
         change_row=np.zeros(most, np.int64),
         change_kind=np.zeros(most, np.uint8),
         change=np.zeros(most, np.uint8),

@@ -363,7 +363,7 @@ class Settled(NamedTuple):
     level: NDArray[np.float32]
     kinds: NDArray[np.uint16]
     start: NDArray[np.int64]
-    count: NDArray[np.int64]
+    nth: NDArray[np.int64]
     change_row: NDArray[np.int64]
     change_kind: NDArray[np.uint8]
     change: NDArray[np.uint8]
@@ -458,11 +458,11 @@ def settle(
         changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, signals, state, out)
         if fault:
             out.start[i] = state.ints[slot, EPISODES + START]
-            out.count[i] = state.ints[slot, EPISODES + ALARMS]
+            out.nth[i] = state.ints[slot, EPISODES + ALARMS]
         elif sensor:
             out.start[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + START]
-            out.count[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + ALARMS]
+            out.nth[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + ALARMS]
         else:
             out.start[i] = 0
-            out.count[i] = 0
+            out.nth[i] = 0
     return changes
