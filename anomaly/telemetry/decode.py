@@ -180,9 +180,7 @@ def plain_reason(error: Exception) -> str:
     if array:
         where = f"reading {array[1]} of the array {where[array.end() :]}".strip()
     where = where.replace("array .", "array: ").removeprefix(".")
-    text = text.replace("Object missing required field", "missing field").replace(
-        "object | array", "object or array"
-    )
+    text = text.replace("Object missing required field", "missing field").replace("object | array", "object or array")
     text = text[:1].lower() + text[1:] if text.startswith(("Expected", "Number", "Input")) else text
     return f"{where}: {text}" if where else text
 

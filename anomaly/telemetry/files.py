@@ -51,9 +51,7 @@ def inspect_history(
     type, for rows without vehicle or time, and, if `strict`, for anything noticed about the readings.
     """
     needed = [fleet.fleet.vehicle, fleet.fleet.time, *fleet.columns, *(fleet.context.cohort or [])]
-    table = read_table(
-        path, list(dict.fromkeys(needed)), optional=fleet.context_fields, ids=[fleet.fleet.vehicle]
-    )
+    table = read_table(path, list(dict.fromkeys(needed)), optional=fleet.context_fields, ids=[fleet.fleet.vehicle])
     ids = vehicle_ids(path, fleet.fleet.vehicle, table[fleet.fleet.vehicle])
     ts, clock = ticks(path, fleet.fleet.time, table[fleet.fleet.time], fleet.fleet.time_unit)
     values = _floats(path, {name: table[name] for name in fleet.columns})
@@ -148,9 +146,7 @@ def _read_records(path: Path, fleet: Fleet, kind: type[T], problem: Callable[[T]
     problems: list[str] = []
     for line, row in rows:
         try:
-            record = (
-                msgspec.json.decode(row, type=kind) if isinstance(row, bytes) else msgspec.convert(row, kind)
-            )
+            record = msgspec.json.decode(row, type=kind) if isinstance(row, bytes) else msgspec.convert(row, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             problems.append(f"line {line}: {plain_reason(error)}")
             continue
@@ -197,8 +193,7 @@ def _table_rows(path: Path, fleet: Fleet, kind: type[T]) -> list[dict[str, Any]]
             columns[name] = _texts(table, name)
     rows = zip(*columns.values(), strict=True)
     return [
-        {name: item for name, item in zip(columns, row, strict=True) if item is not None and item != ""}
-        for row in rows
+        {name: item for name, item in zip(columns, row, strict=True) if item is not None and item != ""} for row in rows
     ]
 
 

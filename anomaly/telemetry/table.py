@@ -1,4 +1,4 @@
-"""Tables on disk as pyarrow sees them, and their columns as the platform needs them: ids as text, times as ticks.
+"""Tables on disk, and their columns as the platform needs them: ids as text, times as ticks.
 
 Errors name the file, the column and what to do. pyarrow is imported when a table is opened.
 """
@@ -40,7 +40,7 @@ def read_table(
         if columns is None:
             chosen = list(schema_names)
         else:
-            _require(path, columns, schema_names)
+            require_columns(path, columns, schema_names)
             chosen = list(dict.fromkeys([*columns, *(name for name in optional if name in schema_names)]))
         table = source.select(chosen) if isinstance(source, pa.Table) else source.to_table(columns=chosen)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -72,13 +72,12 @@ def _open(path: Path, ids: Sequence[str]) -> Any:
     formats = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc"}
     if suffix not in formats:
         known = ", ".join([*formats, ".csv"])
-        raise DataError(
-            f"{path}: a file ending in `{suffix}` is not known here; give one of {known}, or a folder"
-        )
+        raise DataError(f"{path}: a file ending in `{suffix}` is not known here; give one of {known}, or a folder")
     return pyarrow.dataset.dataset(path, format=formats[suffix])
 
 
-def _require(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:
+def require_columns(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:
+    """DataError with every one of `columns` that is not `present` exactly once."""
     problems = []
     for name in columns:
         if name not in present:
@@ -107,9 +106,7 @@ def vehicle_ids(path: Path, name: str, column: Any) -> Ids:
     absent = pc.fill_null(pc.equal(column, ""), True).to_numpy()
     if absent.any():
         row = int(np.argmax(absent))
-        raise DataError(
-            f"{path}: column `{name}` names no vehicle in {absent.sum()} rows, the first is row {row}"
-        )
+        raise DataError(f"{path}: column `{name}` names no vehicle in {absent.sum()} rows, the first is row {row}")
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
@@ -130,28 +127,20 @@ def ticks(path: Path, name: str, column: Any, unit: TimeUnit) -> tuple[NDArray[n
     kind, notes = column.type, []
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy()))
-        raise DataError(
-            f"{path}: column `{name}` has no time in {column.null_count} rows, the first is row {row}"
-        )
+        raise DataError(f"{path}: column `{name}` has no time in {column.null_count} rows, the first is row {row}")
     try:
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             if unit == "cycles":
-                raise DataError(
-                    f"{path}: column `{name}` holds dates, and time_unit is `cycles`; set it to `ms`"
-                )
+                raise DataError(f"{path}: column `{name}` holds dates, and time_unit is `cycles`; set it to `ms`")
             if getattr(kind, "tz", None) is None:
                 notes.append(f"column `{name}` names no time zone: taken as UTC")
             finest = column.cast(pa.timestamp("ms")) if pa.types.is_date(kind) else column
             column = finest.cast(pa.timestamp(unit, getattr(kind, "tz", None)), safe=False)
         elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise DataError(
-                f"{path}: column `{name}` is {kind}, which is no time; give whole numbers or timestamps"
-            )
+            raise DataError(f"{path}: column `{name}` is {kind}, which is no time; give whole numbers or timestamps")
         numbers: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
     except pa.ArrowException as error:
-        raise DataError(
-            f"{path}: column `{name}` ({kind}) holds times that are no whole numbers: {error}"
-        ) from error
+        raise DataError(f"{path}: column `{name}` ({kind}) holds times that are no whole numbers: {error}") from error
     if (np.abs(numbers) > TICKS_LIMIT).any():
         raise DataError(f"{path}: column `{name}` holds times beyond 2**62; is the unit right?")
     return numbers, notes
