@@ -1,0 +1,194 @@
+"""The book of open alerts of one partition: what changed about episodes becomes alerts for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from anomaly.alerts.text import sentence
+from anomaly.engine.model import Arm
+from anomaly.engine.outcome import Change, Kind, Outcome
+from anomaly.errors import StateError
+from anomaly.fleet import Fleet
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.records import Alert, SignalShare, alert_id
+
+SEVERITY_LEVELS = (1.5, 2.0, 3.0)
+"""From these levels on an alert has severity 2, 3 and 4; below the first it has 1."""
+LEAST_SHARE = 0.01
+"""Signals with a smaller share of an alarm are left out, and the shares of the others made to sum to 1."""
+
+
+class AlertBook:
+    """Turns outcomes into alerts, and keeps those that are open.
+
+    An alert is written when it opens, when its severity rises, and when it closes; between that it follows
+    its episode's peak, so that what is said of signals is said of the peak. What comes out depends on the
+    stream alone, not on how it was cut into batches.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], Alert] = {}
+        self._changed: dict[str, Alert | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def apply(self, outcome: Outcome, batch: Batch, fleet: Fleet, arms: Sequence[Arm]) -> list[Alert]:
+        """The alerts that `outcome`, of `batch` scored by `arms`, leads to, in order."""
+        alerts: list[Alert] = []
+        changes = _changes(outcome)
+        if changes:
+            scene = _Scene(outcome, batch, fleet, arms)
+            for change in changes:
+                alerts += self._follow(change, scene)
+        return alerts
+
+    def open(self) -> list[Alert]:
+        """All open alerts, as they stand."""
+        return list(self._open.values())
+
+    def changed(self) -> list[tuple[str, bytes | None]]:
+        """(id, JSON) of the open alerts that changed since the last call; None for those that closed."""
+        rows = [(key, msgspec.json.encode(alert) if alert else None) for key, alert in self._changed.items()]
+        self._changed = {}
+        return rows
+
+    def restore(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Take the open alerts over that `changed` wrote. Raises StateError for a row that is no alert."""
+        self._open, self._changed = {}, {}
+        for key, value in rows:
+            try:
+                alert = msgspec.json.decode(value, type=Alert)
+            except msgspec.MsgspecError as error:
+                raise StateError(f"the open alert {key} in the partition's store cannot be read: {error}") from error
+            self._open[_place(alert)] = alert
+
+    def _follow(self, change: _Change, scene: _Scene) -> list[Alert]:
+        vehicle = scene.batch.vehicles[change.row]
+        before = self._open.get((vehicle, change.kind.label))
+        if change.change == Change.CLOSED:
+            return [] if before is None or before.start != change.start else [self._close(before, change, scene)]
+        left = []
+        if before is not None and before.start != change.start:
+            left = [self._close(before, None, scene)]
+            before = None
+        alert = _describe(change, scene, before)
+        self._keep(alert)
+        if before is not None and before.severity == alert.severity:
+            return left
+        return [*left, alert]
+
+    def _close(self, alert: Alert, change: _Change | None, scene: _Scene) -> Alert:
+        """`change` is None where another episode began before this one's end was told."""
+        del self._open[_place(alert)]
+        self._changed[alert.id] = None
+        end, count = (alert.peak, alert.count) if change is None else (change.end, change.alarms)
+        return _said(msgspec.structs.replace(alert, state="closed", end=end, count=count), scene.fleet)
+
+    def _keep(self, alert: Alert) -> None:
+        self._open[_place(alert)] = alert
+        self._changed[alert.id] = alert
+
+
+class _Change(NamedTuple):
+    row: int
+    kind: Kind
+    change: Change
+    start: int
+    end: int
+    peak: int
+    level: float
+    alarms: int
+    arm: int
+
+
+class _Scene(NamedTuple):
+    """What an alert is told from."""
+
+    outcome: Outcome
+    batch: Batch
+    fleet: Fleet
+    arms: Sequence[Arm]
+
+
+def _changes(outcome: Outcome) -> list[_Change]:
+    episodes = outcome.episodes
+    columns = [column.tolist() for column in episodes]
+    return [
+        _Change(row, Kind(kind), Change(change), start, end, peak, round(level, 4), alarms, arm)
+        for row, kind, change, start, end, peak, level, alarms, arm in zip(*columns, strict=True)
+    ]
+
+
+def _describe(change: _Change, scene: _Scene, before: Alert | None) -> Alert:
+    subject = {"vehicle": scene.batch.vehicles[change.row]}
+    place = int(np.searchsorted(scene.outcome.evidence.row, change.row))
+    arm = scene.arms[change.arm]
+    severity = max(severity_of(change.kind, change.level), before.severity if before else 1)
+    alert = Alert(
+        id=alert_id(subject, change.kind.label, change.start),
+        state="open" if before is None else "update",
+        subject=subject,
+        kind=change.kind.label,
+        start=change.start,
+        peak=change.peak,
+        severity=severity,
+        level=change.level,
+        count=change.alarms,
+        signals=_signals(change, place, scene),
+        model=arm.model.name,
+        arm=arm.name,
+        text="",
+        regime=int(scene.outcome.evidence.regime[place]),
+    )
+    return _said(alert, scene.fleet)
+
+
+def _said(alert: Alert, fleet: Fleet) -> Alert:
+    return msgspec.structs.replace(alert, text=sentence(alert, fleet.fleet.time_unit))
+
+
+def _signals(change: _Change, place: int, scene: _Scene) -> list[SignalShare]:
+    """The signals responsible, the largest share first; those of a sensor fault are the masked ones."""
+    evidence = scene.outcome.evidence
+    share = evidence.masked[place] if change.kind == Kind.SENSOR else evidence.share[place]
+    weight = share.astype(np.float64)
+    weight[weight < LEAST_SHARE] = 0.0
+    total = float(weight.sum())
+    named = list(scene.fleet.signals.items())
+    actual = scene.batch.values[change.row]
+    return [
+        SignalShare(
+            name=named[j][0],
+            share=round(float(weight[j]) / total, 6),
+            actual=_short(actual[j]) if np.isfinite(actual[j]) else None,
+            expected=_short(evidence.expected[place, j]),
+            unit=named[j][1].unit,
+        )
+        for j in np.argsort(-weight, kind="stable").tolist()
+        if weight[j] > 0.0
+    ]
+
+
+def severity_of(kind: Kind, level: float) -> int:
+    """1 to 4: 1 from the line on, 2 from level 1.5, 3 from 2, 4 from 3; a sensor fault is always 1.
+
+    >>> severity_of(Kind.FAULT, 2.4)
+    3
+    """
+    if kind == Kind.SENSOR:
+        return 1
+    return 1 + sum(level >= line for line in SEVERITY_LEVELS)
+
+
+def _short(value: np.float32) -> float:
+    """A float32 as the shortest decimal that means it."""
+    return float(str(value))
+
+
+def _place(alert: Alert) -> tuple[str, str]:
+    return alert.subject["vehicle"], alert.kind

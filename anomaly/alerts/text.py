@@ -1,0 +1,66 @@
+"""An alert in one sentence that a reliability engineer understands without a manual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from anomaly.fleet import TimeUnit
+from anomaly.telemetry.records import Alert, SignalShare
+
+MOST_SIGNALS = 3
+
+
+def sentence(alert: Alert, unit: TimeUnit) -> str:
+    """Who, what, since when and how strong; `unit` is that of the alert's times.
+
+    "vehicle 7: coolant_c 91.5 degC, 3.1 above the expected 88.4 (61 %) since 2025-03-01 06:00 UTC; level 1.8"
+    """
+    subject = " ".join(f"{kind} {name}" for kind, name in alert.subject.items())
+    named = alert.signals[:MOST_SIGNALS]
+    if alert.kind == "sensor":
+        what = f"sensor fault, unusable values of {_listed([signal.name for signal in named])}"
+        strength = f"{alert.count} readings"
+    else:
+        what = "; ".join(map(_deviation, named)) or "unlike what is normal for it"
+        strength = f"level {alert.level:.3g}"
+    if alert.state == "closed" and alert.end is not None:
+        span = f"from {when(alert.start, unit)} to {when(alert.end, unit)}"
+        strength = strength if alert.kind == "sensor" else f"{alert.count} alarms, highest {strength}"
+    else:
+        span = f"since {when(alert.start, unit)}"
+    return f"{subject}: {what} {span}; {strength}"
+
+
+def when(ts: int, unit: TimeUnit) -> str:
+    """A time in words.
+
+    >>> when(1740808800, "s")
+    '2025-03-01 06:00 UTC'
+    >>> when(120, "cycles")
+    'cycle 120'
+    """
+    if unit == "cycles":
+        return f"cycle {ts}"
+    try:
+        moment = datetime.fromtimestamp(ts / (1 if unit == "s" else 1_000), tz=UTC)
+    except (ValueError, OverflowError, OSError):  # a clock may be wrong by more than a calendar holds
+        return f"{ts} {unit}"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _deviation(signal: SignalShare) -> str:
+    unit = f" {signal.unit}" if signal.unit else ""
+    share = f"({signal.share:.0%})".replace("%", " %")
+    if signal.actual is None:
+        return f"{signal.name} missing now, expected {signal.expected:.4g}{unit} {share}"
+    difference = signal.actual - signal.expected
+    side = "above" if difference >= 0 else "below"
+    return (
+        f"{signal.name} {signal.actual:.4g}{unit}, {abs(difference):.3g} {side} the expected "
+        f"{signal.expected:.4g} {share}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "a signal"
