@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Record(NamedTuple):
-    """One message to write. Records of one key go to one partition; `partition` says which, where it is not None."""
+    """One message to write. Records of one key go to one partition; `partition`, if not None, says which."""
 
     key: bytes | None
     value: bytes
@@ -35,10 +35,13 @@ class Topic(NamedTuple):
 
 
 class Owner(Protocol):
-    """Who is told which partitions a source was given. Called from inside `Source.poll` and `Source.close`."""
+    """Who is told which partitions a source was given.
+
+    Called from inside `Source.poll` and `Source.close`, in the thread of their caller.
+    """
 
     def assigned(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
-        """Take `partitions` over; answers the offset that each goes on from, None where it has no state yet."""
+        """Take `partitions` over; answers the offset that each goes on from, None where it has no state."""
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Give `partitions` up: what was done for them is written down before this returns."""
@@ -48,13 +51,13 @@ class Source(Protocol):
     """Messages of one topic from the partitions that a group gave to this process."""
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Block]:
-        """What has arrived, at most `max_messages`; waits up to `timeout_s` for the first, [] if there was none.
+        """What has arrived, at most `max_messages`; waits up to `timeout_s` for the first, [] if none came.
 
         Raises PeerError if an offset that was asked for is no longer there; the message names both ways out.
         """
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the group how far the partitions are, for lag monitors only. Never raises for a lost broker."""
+        """Tell the group how far the partitions are, for lag monitors. Never raises for a lost broker."""
 
     def lag(self) -> Mapping[int, int]:
         """Messages that each owned partition still has to read."""
@@ -87,7 +90,7 @@ class Sink(Protocol):
     """Where records are written to."""
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
-        """Write `records` in order; they are durable when this returns. Raises PeerError if that cannot be had."""
+        """Write `records` in order; they are durable when this returns. PeerError if that cannot be had."""
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -96,8 +99,14 @@ class Sink(Protocol):
 class Log(Protocol):
     """A place that topics live in."""
 
-    def create_topics(self, partitions: Mapping[str, int], retention_ms: int) -> list[str]:
-        """Create those of the topics that are missing; answers their names."""
+    def create_topics(
+        self, partitions: Mapping[str, int], retention_ms: int, compacted: Collection[str] = (), replication: int = 1
+    ) -> list[str]:
+        """Create those of the topics that are missing; answers their names.
+
+        Those in `compacted` keep the last message of each key for ever, not all for `retention_ms`.
+        `replication` is the number of brokers that hold each partition, where a log has more than one.
+        """
 
     def topic(self, name: str) -> Topic | None:
         """The topic as it is now, None if there is none. Raises PeerError if the log cannot be reached."""
