@@ -47,7 +47,7 @@ class LabelTerm(NamedTuple):
     def nats(self, features: Floats) -> Floats:
         """min(nats / 4, 2) of the log-odds."""
         odds = np.clip(features / self.scale, -CLIP, CLIP) @ self.weight + self.bias
-        return np.minimum(self.tail.nats(odds) / 4, 2.0)
+        return np.asarray(np.minimum(self.tail.nats(odds) / 4, 2.0))
 
     def add_to(self, graph: Graph, features: str) -> str:
         """The same in an ONNX graph."""
@@ -79,12 +79,12 @@ def fit_distance(evidence: Evidence) -> Fitted:
     beginning of wear along the very direction of the fault.
     """
     width = evidence.features.shape[1]
-    inverse = np.linalg.inv(_shrunk(evidence.noise))
+    inverse: Floats = np.linalg.inv(_shrunk(evidence.noise)).astype(np.float64)
     label = fit_label_term(evidence)
     precision = pad(inverse, width)
 
     def length(features: Floats) -> Floats:
-        return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", features, precision, features), 0.0))
+        return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", features, precision, features), 0.0)))
 
     tail = fit_tail(length(evidence.features[evidence.healthy]), "distance")
     graph = Graph()
@@ -130,7 +130,7 @@ def fit_pca(evidence: Evidence) -> Fitted:
 
     def score(features: Floats) -> Floats:
         own = np.maximum(*(tail.nats(values) for tail, values in zip(tails, lengths(features), strict=True)))
-        return own + (label.nats(features) if label else 0.0)
+        return np.asarray(own + (label.nats(features) if label else 0.0))
 
     return Fitted(graph.to_bytes(width, signals), score)
 

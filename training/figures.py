@@ -79,7 +79,9 @@ def headline(past: Decided, fleet: Fleet) -> Figures:
         false_alarm_episodes=int(episodes_of.sum()),
         false_alarms_per_1000_days=rate,
         false_alarms_interval=_interval(episodes_of, days_of, np.unique(past.codes)),
-        share_vehicles_ever_alarmed=float(np.mean(np.isin(healthy_vehicles, past.codes[false]))) if len(healthy_vehicles) else 0.0,
+        share_vehicles_ever_alarmed=float(np.mean(np.isin(healthy_vehicles, past.codes[false])))
+        if len(healthy_vehicles)
+        else 0.0,
         share_healthy_time_in_alarm=float(false.sum() / max(counted.sum(), 1)),
         faults=len(found),
         detected=float(np.mean([detected for detected, _, _ in found])) if found else None,
@@ -115,7 +117,9 @@ def vehicle_days(
 
 def _by_vehicle(past: Decided) -> Decided:
     order = np.lexsort((past.ts, past.codes))
-    return Decided(*(column[order] for column in past[:5]), past.faults)
+    return Decided(
+        past.codes[order], past.ts[order], past.alarm[order], past.warm[order], past.health[order], past.faults
+    )
 
 
 def _rank(codes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -132,7 +136,7 @@ def _find(past: Decided, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) ->
     last = int(np.searchsorted(ts, fault.end, side="right"))
     until = last - fleet.history.detected_before
     inside = alarm & (health == FAULT) & (ts >= fault.start)
-    if not inside[:max(until, 0)].any():
+    if not inside[: max(until, 0)].any():
         return False, 0.0, 0.0
     before = np.flatnonzero(health[:last] == HEALTHY)
     first = int(before[-1]) + 1 if len(before) else 0
@@ -149,9 +153,7 @@ def _rate(episodes: float, days: float) -> float:
     return float(1_000 * episodes / days) if days else 0.0
 
 
-def _interval(
-    episodes: NDArray[np.int64], days: NDArray[np.int64], vehicles: NDArray[np.int64]
-) -> tuple[float, float]:
+def _interval(episodes: NDArray[np.int64], days: NDArray[np.int64], vehicles: NDArray[np.int64]) -> tuple[float, float]:
     """95 % percentile interval of the rate, vehicles drawn with replacement 1,000 times (Efron 1979)."""
     if not len(vehicles):
         return 0.0, 0.0

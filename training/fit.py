@@ -12,11 +12,11 @@ from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Model, ThresholdPolicy
-from anomaly.errors import ConfigError, DataError, GateError
+from anomaly.errors import DataError, GateError
 from anomaly.feedback.history import FAULT, HEALTHY
 from anomaly.fleet import Fleet
 from training.families import FAMILIES, Evidence, Fitted
-from training.figures import Figures, Decided, headline, vehicle_days
+from training.figures import Decided, Figures, headline, vehicle_days
 from training.frame import fit_frame, noise_covariance, normalised
 from training.history import History, Split
 from training.threshold import choose_k
@@ -154,7 +154,12 @@ def _calibrate(
     judged = np.isin(codes, [code for code, name in enumerate(both.names) if name in set(split.validation)])
     chosen = both.of(split.validation)
     past = Decided(
-        codes[judged], both.batch.ts[matrix.kept][judged], alarm[judged], matrix.warm[judged], health[judged], chosen.faults
+        codes[judged],
+        both.batch.ts[matrix.kept][judged],
+        alarm[judged],
+        matrix.warm[judged],
+        health[judged],
+        chosen.faults,
     )
     share = float(alarm.sum() / max(matrix.warm.sum(), 1))
     return Trained(fitted.onnx, frame, float(np.float32(k)), q_fleet, policy, parity, headline(past, fleet), share)

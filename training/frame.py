@@ -79,7 +79,7 @@ def noise_covariance(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bo
     there = np.isfinite(step)
     step = np.where(there, step, 0.0)
     seen = there.T.astype(np.float64) @ there
-    return (step.T @ step) / (2 * np.maximum(seen, 1))
+    return np.asarray((step.T @ step) / (2 * np.maximum(seen, 1)))
 
 
 def _fit_regimes(values: Floats, seed: int) -> _Regimes:
@@ -89,7 +89,9 @@ def _fit_regimes(values: Floats, seed: int) -> _Regimes:
         return _Regimes(np.zeros((1, 0)), np.ones(0))
     known = values[np.isfinite(values).all(axis=1)]
     if not len(known):
-        raise DataError("no healthy reading has all regime signals; take those that are mostly missing out of [context]")
+        raise DataError(
+            "no healthy reading has all regime signals; take those that are mostly missing out of [context]"
+        )
     scale = np.where(known.std(axis=0) > 0, known.std(axis=0), 1.0)
     sample = known[np.random.default_rng(seed).permutation(len(known))[:20_000]] / scale
     total = float(((sample - sample.mean(axis=0)) ** 2).sum())

@@ -27,7 +27,7 @@ class Tail(NamedTuple):
         """Statistic to nats, >= 0."""
         slope = (np.log(10) - np.log(2)) / (self.upper - self.median)
         below = np.maximum(np.log(2) + (values - self.median) * slope, 0.0)
-        return np.where(values > self.upper, np.log(10) + (values - self.upper) / self.excess, below)
+        return np.asarray(np.where(values > self.upper, np.log(10) + (values - self.upper) / self.excess, below))
 
     def add_to(self, graph: Graph, value: str) -> str:
         """The same in an ONNX graph."""

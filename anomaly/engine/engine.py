@@ -102,8 +102,15 @@ class Engine:
         scores = self._score(readings.slots, observed.features, decided)
         settled = _settled(len(batch))
         changes = kernels.settle(
-            readings, scores, self._arm_of, self._fleet.alerts.gap, observed, state.arrays, state.quantiles,
-            self._policies, settled,
+            readings,
+            scores,
+            self._arm_of,
+            self._fleet.alerts.gap,
+            observed,
+            state.arrays,
+            state.quantiles,
+            self._policies,
+            settled,
         )
         decisions = self._decisions(readings.slots, decided, scores, observed, settled)
         return Outcome(
@@ -173,7 +180,12 @@ class Engine:
         return scores
 
     def _decisions(
-        self, slots: NDArray[np.int64], rows: NDArray[np.int64], scores: Floats, observed: Observed, settled: Settled
+        self,
+        slots: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        scores: Floats,
+        observed: Observed,
+        settled: Settled,
     ) -> Decisions:
         kinds = settled.kinds[rows]
         fault = (kinds & (1 << Kind.FAULT)) > 0
@@ -241,7 +253,7 @@ class Engine:
         return self._state.digest(self._waiting_list())
 
     def _waiting_list(self) -> list[tuple[str, str, int]]:
-        return [tuple(event) for events in self._waiting.values() for event in events]
+        return [(event.id, event.vehicle, event.ts) for events in self._waiting.values() for event in events]
 
     def vehicle(self, vehicle: str) -> VehicleView | None:
         """What is known of a vehicle, None if it was never seen."""
@@ -353,4 +365,6 @@ def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes
 def _cohort_keys(batch: Batch, fields: Sequence[str]) -> list[str]:
     if not fields:
         return [""] * len(batch)
-    return ["|".join(str(value) for value in values) for values in zip(*(batch.context[f] for f in fields), strict=True)]
+    return [
+        "|".join(str(value) for value in values) for values in zip(*(batch.context[f] for f in fields), strict=True)
+    ]

@@ -30,8 +30,12 @@ MISSING, RANGE, STEP, STUCK, REASONS = 1, 2, 3, 4, 5
 # What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row.
 NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, CLOCK = 0, 1, 2, 3, 4, 5
 
-PERIODS, BINS, CLOSED = 10, 241, 7  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
-MIN_READINGS = 20
+PERIODS, BINS, CLOSED = (
+    10,
+    241,
+    7,
+)  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
+MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own faults off
 
 
 class Limits(NamedTuple):
@@ -59,11 +63,13 @@ class State(NamedTuple):
 
 
 class Cohorts(NamedTuple):
-    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of."""
+    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of,
+    `vehicles` [cohorts] in each."""
 
     histogram: NDArray[np.uint32]
     shift: NDArray[np.float32]
     period: NDArray[np.int64]
+    vehicles: NDArray[np.int64]
 
 
 class Readings(NamedTuple):
@@ -183,6 +189,19 @@ def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, 
 
 
 @kernel
+def join_cohort(slot: int, told: int, state: State, cohorts: Cohorts) -> int:
+    """The cohort of a vehicle: the one its reading tells (-1: none told), else the one it was in."""
+    before: int = state.ints[slot, COHORT]
+    if told < 0 or told == before:
+        return before
+    if before >= 0:
+        cohorts.vehicles[before] -= 1
+    cohorts.vehicles[told] += 1
+    state.ints[slot, COHORT] = told
+    return told
+
+
+@kernel
 def shift_cohort(cohort: int, period: int, cohorts: Cohorts) -> None:
     """Begin `period`: its shift is the shrunk median of the last CLOSED periods up to period - 2, then make room.
 
@@ -197,7 +216,7 @@ def shift_cohort(cohort: int, period: int, cohorts: Cohorts) -> None:
                 for b in range(BINS):
                     total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
         shift = F4(0.0)
-        if total >= MIN_READINGS:
+        if total >= MIN_READINGS and cohorts.vehicles[cohort] >= MIN_VEHICLES:
             seen = np.int64(0)
             middle = 0
             for b in range(BINS):
@@ -259,8 +278,15 @@ def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, 
 
 @kernel
 def learn(
-    i: int, slot: int, values: NDArray[np.float32], frame: FrameArrays, limits: Limits, state: State,
-    cohorts: Cohorts, period: int, out: Observed,
+    i: int,
+    slot: int,
+    values: NDArray[np.float32],
+    frame: FrameArrays,
+    limits: Limits,
+    state: State,
+    cohorts: Cohorts,
+    period: int,
+    out: Observed,
 ) -> None:
     """One accepted reading into its vehicle's state: quality, context, baseline, evidence."""
     signals = frame.prior.shape[0]
@@ -299,7 +325,12 @@ def learn(
 
 @kernel
 def observe(
-    readings: Readings, frame: FrameArrays, limits: Limits, state: State, cohorts: Cohorts, restarts: Restarts,
+    readings: Readings,
+    frame: FrameArrays,
+    limits: Limits,
+    state: State,
+    cohorts: Cohorts,
+    restarts: Restarts,
     out: Observed,
 ) -> int:
     """First pass: every reading into its vehicle's state, its features out; answers how many restarts took effect."""
@@ -323,10 +354,8 @@ def observe(
             head = restarts.after[head]
         state.ints[slot, HEAD] = head
         state.ints[slot, LAST_TS] = ts
-        if readings.cohort[i] >= 0:
-            state.ints[slot, COHORT] = readings.cohort[i]
-        cohort = state.ints[slot, COHORT]
-        period = np.int64(0)
+        cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
+        period = 0
         if cohort >= 0:
             period = ts // frame.period
             if period > cohorts.period[cohort]:
@@ -385,8 +414,18 @@ def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.
 
 @kernel
 def follow(
-    episode: int, hit: bool, i: int, slot: int, ts: int, level: np.float32, gap: int, kind: int, changes: int,
-    signals: int, state: State, out: Settled,
+    episode: int,
+    hit: bool,
+    i: int,
+    slot: int,
+    ts: int,
+    level: np.float32,
+    gap: int,
+    kind: int,
+    changes: int,
+    signals: int,
+    state: State,
+    out: Settled,
 ) -> int:
     """One episode of one vehicle at one reading; answers how many changes there are now."""
     at = EPISODES + episode * EPISODE_COLUMNS
@@ -426,8 +465,15 @@ def follow(
 
 @kernel
 def settle(
-    readings: Readings, scores: NDArray[np.float32], arms: NDArray[np.int16], gap: int, observed: Observed,
-    state: State, quantiles: NDArray[np.float32], policies: Policies, out: Settled,
+    readings: Readings,
+    scores: NDArray[np.float32],
+    arms: NDArray[np.int16],
+    gap: int,
+    observed: Observed,
+    state: State,
+    quantiles: NDArray[np.float32],
+    policies: Policies,
+    out: Settled,
 ) -> int:
     """Second pass: threshold, alarm, learning of the threshold, episodes; answers how many changes there are."""
     signals = observed.reason.shape[1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,7 +35,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     q_fleet: dict[str, float]
     waiting: list[tuple[str, str, int]]
     cohort_keys: list[str]
-    cohorts: tuple[bytes, bytes, bytes]
+    cohorts: tuple[bytes, bytes, bytes, bytes]
 
 
 class VehicleState:
@@ -66,7 +67,8 @@ class VehicleState:
     def _cohort_rows(self, count: int) -> Cohorts:
         shape = (count, kernels.PERIODS, self._signals, kernels.BINS)
         shift = np.zeros((count, self._signals), np.float32)
-        return Cohorts(np.zeros(shape, np.uint32), shift, np.full(count, kernels.NEVER, np.int64))
+        never = np.full(count, kernels.NEVER, np.int64)
+        return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64))
 
     def slot(self, vehicle: str) -> int | None:
         """The slot of a vehicle that was seen before."""
@@ -116,9 +118,13 @@ class VehicleState:
         for key in dict.fromkeys(keys):
             if key not in self.cohort_keys:
                 self.cohort_keys[key] = len(self.cohort_keys)
-                more = self._cohort_rows(1)
-                joined = (np.concatenate(pair) for pair in zip(self.cohorts, more, strict=True))
-                self.cohorts = Cohorts(*joined)
+                old, more = self.cohorts, self._cohort_rows(1)
+                self.cohorts = Cohorts(
+                    np.concatenate([old.histogram, more.histogram]),
+                    np.concatenate([old.shift, more.shift]),
+                    np.concatenate([old.period, more.period]),
+                    np.concatenate([old.vehicles, more.vehicles]),
+                )
         return np.fromiter(map(self.cohort_keys.__getitem__, keys), np.int64, len(keys))
 
     def touch(self, slots: NDArray[np.int64]) -> None:
@@ -146,7 +152,12 @@ class VehicleState:
             q_fleet=dict(self.q_fleet),
             waiting=waiting,
             cohort_keys=list(self.cohort_keys),
-            cohorts=(cohorts.histogram.tobytes(), cohorts.shift.tobytes(), cohorts.period.tobytes()),
+            cohorts=(
+                cohorts.histogram.tobytes(),
+                cohorts.shift.tobytes(),
+                cohorts.period.tobytes(),
+                cohorts.vehicles.tobytes(),
+            ),
         )
         self._changed[:] = False
         self._saved_vehicles = count
@@ -159,11 +170,17 @@ class VehicleState:
         """
         saved = self._decode(blob)
         if saved.first_new > len(self.vehicles):
-            raise StateError(f"state starts at vehicle {saved.first_new}, {len(self.vehicles)} are known: one is missing")
+            raise StateError(
+                f"state starts at vehicle {saved.first_new}, {len(self.vehicles)} are known: one is missing"
+            )
         self.slots(saved.new)
         slots = np.frombuffer(saved.slots, np.int32)
         count = len(slots)
-        for array, data in ((self.arrays.floats, saved.floats), (self.arrays.counts, saved.counts), (self.arrays.ints, saved.ints)):
+        for array, data in (
+            (self.arrays.floats, saved.floats),
+            (self.arrays.counts, saved.counts),
+            (self.arrays.ints, saved.ints),
+        ):
             array[slots] = np.frombuffer(data, array.dtype).reshape(count, array.shape[1])
         self.arrays.clock[:] = np.frombuffer(saved.clock, np.int64)
         for digest, data in saved.quantiles.items():
@@ -190,7 +207,8 @@ class VehicleState:
 
     def _load_cohorts(self, saved: Saved) -> None:
         self.cohort_ids(saved.cohort_keys)
-        for array, data in zip(self.cohorts, saved.cohorts, strict=True):
+        arrays: tuple[NDArray[Any], ...] = self.cohorts
+        for array, data in zip(arrays, saved.cohorts, strict=True):
             array[:] = np.frombuffer(data, array.dtype).reshape(array.shape)
 
     def digest(self, waiting: Sequence[tuple[str, str, int]]) -> str:
@@ -210,7 +228,3 @@ class VehicleState:
             *(self.quantiles[list(self.q_fleet).index(key), order].tobytes() for key in sorted(self.q_fleet)),
         ]
         return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-Assign = Callable[[str], int]
-Columns = Mapping[str, Sequence[str | None]]

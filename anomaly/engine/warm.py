@@ -26,8 +26,16 @@ def warm() -> None:
     """Run one reading through every kernel; the compiled code stays in numba's cache folder."""
     one = (1.0,)
     frame = Frame(
-        signals=("s",), regime=(), center=((),), scale=(), mean=(one,), sd=(one,), prior=(0.0,), gain=(one,),
-        burn_in=2, time_constant=20,
+        signals=("s",),
+        regime=(),
+        center=((),),
+        scale=(),
+        mean=(one,),
+        sd=(one,),
+        prior=(0.0,),
+        gain=(one,),
+        burn_in=2,
+        time_constant=20,
     )
     engine = Engine(settings.parse(_FLEET, Fleet, "warm"), frame)
     model = Model("warm/1", "warm", _Zero(), 1.0, 1.0, ThresholdPolicy.from_adaptation(0.2))

@@ -85,10 +85,10 @@ def engine(*arms: Arm, text: str = FLEET) -> Engine:
     return made
 
 
-def stream(seed: int, count: int, vehicles: int = 5) -> Batch:
+def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
     """A stream with all that may happen: one vehicle far more often, shifts, gaps, late, double and wild times."""
     rng = np.random.default_rng(seed)
-    who = rng.integers(0, vehicles, count) * (rng.random(count) < 0.7)
+    who = rng.integers(0, vehicles, count) * (rng.random(count) < 0.6)
     ts = np.sort(rng.integers(0, 4 * count, count))
     late = rng.random(count) < 0.1
     ts = ts - late * rng.integers(0, 50, count)

@@ -1,0 +1,190 @@
+"""What the engine promises about single vehicles: quality, baseline, threshold, episodes, restarts, cohorts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly.engine.engine import Restart
+from anomaly.engine.outcome import Change, Kind, Status
+from anomaly.errors import ConfigError, StateError
+from anomaly.telemetry.batch import Batch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import world
+
+NORMAL = (0.0, 10.0, -5.0, 0.0)
+
+
+def readings(rows: list[tuple[float, ...]], start: int = 0, vehicle: str = "v0", step: int = 10) -> Batch:
+    count = len(rows)
+    jitter = np.random.default_rng(0).normal(0, 0.1, (count, 4)) * [1, 1, 1, 0]
+    values = (np.array(rows) + jitter).astype(np.float32)
+    context = {"type": ["t0"] * count, "region": [None] * count}
+    return Batch([vehicle] * count, np.arange(count) * step + start, values, context, np.arange(count))
+
+
+def test_the_first_reading_of_an_unknown_vehicle_has_a_score_and_the_fleets_threshold() -> None:
+    """A vehicle never seen before is scored at once, against the fleet's prior and threshold, and cannot alarm."""
+    decisions = world.engine(world.arm(k=3.0)).decide(readings([(12.0, 10.0, -5.0, 0.0)])).decisions
+    assert decisions.score[0] > 3.0
+    assert (decisions.threshold[0], bool(decisions.alarm[0])) == (3.0, False)
+
+
+def test_a_shift_after_burn_in_is_one_episode_with_start_peak_and_end() -> None:
+    """A lasting deviation opens one fault episode, which closes after `gap` quiet readings."""
+    rows = [NORMAL] * 20 + [(8.0, 10.0, -5.0, 0.0)] * 5 + [NORMAL] * 40
+    episodes = world.engine().decide(readings(rows)).episodes
+    fault = episodes.kind == Kind.FAULT
+    opened, closed = (episodes.row[fault & (episodes.change == change)] for change in (Change.OPEN, Change.CLOSED))
+    assert len(opened) == len(closed) == 1
+    assert 20 <= opened[0] < 25 < closed[0]
+
+
+def test_missing_and_infinite_values_never_reach_state() -> None:
+    """NaN and infinity in every signal leave state finite and the next decision as good as ever."""
+    bad = (np.nan, np.inf, -np.inf, np.nan)
+    engine = world.engine()
+    outcome = engine.decide(readings([NORMAL] * 10 + [bad] * 3 + [NORMAL] * 10))
+    assert np.isfinite(outcome.decisions.score).all()
+    assert outcome.masked["missing"] == 9
+
+
+def test_a_value_out_of_range_is_a_sensor_fault_and_no_alarm() -> None:
+    """What is physically impossible is masked, named and never counted as an alarm of the vehicle."""
+    outcome = world.engine().decide(readings([NORMAL] * 20 + [(80.0, 10.0, -5.0, 0.0)] * 30))
+    late = outcome.decisions.row >= 20
+    assert set(outcome.decisions.kind[late]) == {Kind.SENSOR}
+    assert not outcome.decisions.alarm.any()
+    assert outcome.masked["range"] == 30
+    np.testing.assert_array_equal(outcome.evidence.share[0], [1, 0, 0])
+
+
+def test_a_stuck_signal_and_an_impossible_step_are_masked() -> None:
+    """Equal values beyond `stuck_after` and a jump beyond `max_step` are counted by their reason."""
+    batch = readings([NORMAL] * 12 + [(0.0, 60.0, -5.0, 0.0)])
+    batch.values[5:12, 2] = -5.0
+    assert world.engine().decide(batch).masked | {"missing": 0} == {
+        "missing": 0,
+        "range": 0,
+        "step": 1,
+        "stuck": 4,
+    }
+
+
+def test_duplicates_and_late_readings_change_nothing() -> None:
+    """A reading sent twice, or older than the last one, gets no decision and leaves the state as it was."""
+    engine = world.engine()
+    engine.decide(readings([NORMAL] * 10))
+    before = engine.digest()
+    outcome = engine.decide(readings([NORMAL] * 3, start=70))
+    assert list(outcome.status) == [Status.LATE, Status.LATE, Status.DUPLICATE]
+    assert engine.digest() == before
+
+
+def test_one_wrong_clock_is_refused_and_two_are_believed() -> None:
+    """A time far ahead of everybody waits for a second vehicle that shows it too."""
+    engine = world.engine()
+    engine.decide(readings([NORMAL] * 3))
+    engine.decide(readings([NORMAL] * 3, vehicle="v1"))
+    assert list(engine.decide(readings([NORMAL], start=10**8)).status) == [Status.AHEAD]
+    assert list(engine.decide(readings([NORMAL], start=10**8, vehicle="v1")).status) == [Status.BURN_IN]
+
+
+def test_a_restart_takes_effect_before_the_first_reading_at_or_after_its_time() -> None:
+    """The baseline starts again exactly there, so that a step at a service is no alarm; without the event it is."""
+    rows = [NORMAL] * 20 + [(4.0, 10.0, -5.0, 0.0)] * 30
+    told, untold = world.engine(), world.engine()
+    told.add_restarts([Restart("e1", "v0", 195)])
+    outcome = told.decide(readings(rows))
+    assert (list(outcome.applied.row), outcome.applied.event) == ([20], ["e1"])
+    assert not outcome.decisions.alarm.any()
+    assert untold.decide(readings(rows)).decisions.alarm.any()
+
+
+def test_a_late_restart_is_counted_and_acts_on_arrival_unless_it_is_superseded() -> None:
+    """An event after its reading acts at the next one; one older than a restart that acted does nothing."""
+    engine = world.engine()
+    engine.decide(readings([NORMAL] * 10))
+    assert engine.add_restarts([Restart("late", "v0", 50), Restart("later", "v0", 200)]) == 1
+    assert engine.decide(readings([NORMAL], start=100)).applied.event == ["late"]
+    engine.decide(readings([NORMAL], start=200))
+    engine.add_restarts([Restart("old", "v0", 150)])
+    engine.decide(readings([NORMAL] * 3, start=210))
+    view = engine.vehicle("v0")
+    assert view is not None
+    assert view.readings == 4
+
+
+def test_a_bounded_threshold_cannot_absorb_a_slow_fault_and_a_free_one_does() -> None:
+    """A ramp that the unbounded threshold follows into silence keeps alarming under the default bound."""
+    ramp = [(2.0 + 0.0025 * t, 10.0, -5.0, 0.0) for t in range(2_000)]
+    batch = readings([NORMAL] * 20 + ramp)
+    shares = []
+    for adaptation in (0.2, 1.0):
+        decisions = world.engine(world.arm(adaptation, k=10.0, q_fleet=8.0)).decide(batch).decisions
+        shares.append(decisions.alarm[-500:].mean())
+    assert shares[0] == 1.0
+    assert shares[1] < 0.1
+
+
+def test_a_common_shift_of_a_cohort_is_taken_off() -> None:
+    """What all vehicles of a type do for days is context and alarms far less than the same in one vehicle alone."""
+    rng = np.random.default_rng(0)
+    hours = 24 * 20
+    rows = np.array(NORMAL) + rng.normal(0, 1, (hours * 30, 4)) * [1, 2, 1, 0]
+    shifted = np.arange(hours * 30) // 30 >= hours // 2
+    alarms = []
+    for who in (np.ones(30, bool), np.arange(30) == 0):
+        values = rows + np.outer(shifted & np.tile(who, hours), [3.0, 0, 0, 0])
+        batch = Batch(
+            [f"v{n}" for n in range(30)] * hours,
+            np.repeat(np.arange(hours) * 10, 30),
+            values.astype(np.float32),
+            {"type": ["t0"] * 30 * hours, "region": [None] * 30 * hours},
+            np.arange(30 * hours),
+        )
+        decisions = world.engine(world.arm(k=8.0)).decide(batch).decisions
+        first = np.array([batch.vehicles[row] == "v0" for row in decisions.row])
+        alarms.append(decisions.alarm[first & (decisions.row > 30 * hours * 0.75)].mean())
+    assert alarms[0] < 0.2 < 0.8 < alarms[1]
+
+
+def test_two_arms_score_with_their_own_models_and_thresholds() -> None:
+    """Each vehicle's decision names its arm, and its threshold is that arm's."""
+    engine = world.engine(world.arm(k=3.0), world.arm(digest="m2", k=5.0))
+    decisions = [engine.decide(readings([NORMAL], vehicle=name)).decisions for name in ("v0", "v1")]
+    assert sorted(float(made.threshold[0]) for made in decisions) == [3.0, 5.0]
+    assert sorted(int(made.arm[0]) for made in decisions) == [0, 1]
+
+
+def test_a_rollback_finds_the_old_models_thresholds_again() -> None:
+    """What a model learned of a vehicle's threshold is still there after another model was in use."""
+    engine = world.engine(world.arm())
+    engine.decide(readings([(1.0, 10.0, -5.0, 0.0)] * 100))
+    learned = engine.vehicle("v0").quantiles["m1"]
+    engine.use([world.arm(digest="m2")], lambda _vehicle: 0)
+    engine.decide(readings([NORMAL] * 50, start=2_000))
+    engine.use([world.arm()], lambda _vehicle: 0)
+    assert learned != 2.0
+    assert engine.vehicle("v0").quantiles == {"m1": learned, "m2": engine.vehicle("v0").quantiles["m2"]}
+
+
+def test_signals_of_another_fleet_are_refused() -> None:
+    """A frame whose signals are not those of the fleet file cannot be used with it."""
+    other = world.FLEET.replace("signals.c", "signals.d")
+    with pytest.raises(ConfigError, match="train a model for this fleet file"):
+        world.engine(text=other)
+
+
+def test_state_of_another_frame_or_no_state_at_all_is_refused() -> None:
+    """Bytes that are not this frame's state are refused with what to do."""
+    engine = world.engine()
+    with pytest.raises(StateError, match="no state"):
+        engine.apply(b"rubbish")
+    other = world.Engine(world.fleet(), world.frame(prior=(0.0, 0.0, 0.0)))
+    with pytest.raises(StateError, match="--fresh-state"):
+        engine.apply(other.snapshot())

@@ -1,0 +1,54 @@
+"""Score a past as the live scorer would have, and say how good that was."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anomaly.engine.engine import Engine
+from anomaly.engine.frame import Frame
+from anomaly.engine.model import Arm, Model
+from anomaly.feedback.decisions import decision_table
+from anomaly.fleet import Fleet
+from training.figures import Decided, Figures, headline
+from training.history import History
+
+
+class Backtest(NamedTuple):
+    """`decisions` is an Arrow table with a row for each reading that was decided, as the live log has them."""
+
+    decisions: Any
+    figures: Figures
+    masked: dict[str, int]
+
+
+def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Backtest:
+    """The history through the engine with one model, in one process; labels and restarts act as they would live."""
+    import pyarrow as pa
+
+    engine = Engine(fleet, frame)
+    arms = [Arm("champion", 1.0, model)]
+    engine.use(arms, lambda _vehicle: 0)
+    engine.add_restarts(history.restarts)
+    tables, rows, alarms, warm = [], [], [], []
+    masked: dict[str, int] = {}
+    start = 0
+    for chunk in history.chunks():
+        outcome = engine.decide(chunk)
+        tables.append(decision_table(outcome, chunk, arms, None))
+        rows.append(outcome.decisions.row + start)
+        alarms.append(outcome.decisions.alarm)
+        warm.append(outcome.status[outcome.decisions.row] == 0)
+        masked = {name: masked.get(name, 0) + count for name, count in outcome.masked.items()}
+        start += len(chunk)
+    row = np.concatenate(rows)
+    decided = Decided(
+        history.codes[row],
+        history.batch.ts[row],
+        np.concatenate(alarms),
+        np.concatenate(warm),
+        history.health[row],
+        history.faults,
+    )
+    return Backtest(pa.concat_tables(tables), headline(decided, fleet), masked)

@@ -1,0 +1,133 @@
+"""Publish a trained model: manifest, card, registry, and the alias where there is no champion yet."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from typing import NamedTuple
+
+import msgspec
+
+from anomaly.fleet import Fleet
+from anomaly.registry.manifest import Manifest, Metric, Policy, Window
+from anomaly.registry.store import Registry
+from training.figures import Figures
+from training.fit import Trained
+from training.graph import OPSET
+from training.history import History, Split
+
+LIBRARIES = ("numpy", "scikit-learn", "onnx", "onnxruntime", "fleet-anomaly")
+
+
+class Recipe(NamedTuple):
+    """What a model was made from: enough to make it again."""
+
+    fleet: Fleet
+    history: History
+    split: Split
+    seed: int
+
+
+def publish(registry: Registry, recipe: Recipe, trained: Trained) -> Manifest:
+    """Put the model into the registry; it becomes champion only where there is none."""
+    fleet = recipe.fleet
+    aliases = registry.aliases(fleet.name)
+    manifest = _manifest(recipe, trained, aliases.get("champion"))
+    files = {"model.onnx": trained.onnx, "card.md": card(recipe, trained).encode()}
+    number = registry.publish(fleet.name, files, manifest, trained.frame.to_json())
+    if "champion" not in aliases:
+        registry.set_alias(fleet.name, "champion", number, "the first model")
+    return registry.load(registry.resolve(f"{fleet.name}/{number}")).manifest
+
+
+def _manifest(recipe: Recipe, trained: Trained, parent: int | None) -> Manifest:
+    fleet, batch = recipe.fleet, recipe.history.batch
+    data = hashlib.sha256(batch.ts.tobytes() + batch.values.tobytes() + "\n".join(batch.vehicles).encode())
+    return Manifest(
+        name=fleet.name,
+        family=fleet.model.family,
+        features=tuple(f"evidence.{name}" for name in fleet.signals),
+        signals=tuple(fleet.signals),
+        width=trained.frame.width,
+        k=trained.k,
+        q_fleet=trained.q_fleet,
+        policy=Policy.of(trained.policy),
+        budget=fleet.threshold.false_alarms,
+        window=Window(
+            start=int(batch.ts.min()),
+            end=int(batch.ts.max()),
+            time_unit=fleet.fleet.time_unit,
+            readings=len(batch),
+            vehicles=len(set(batch.vehicles)),
+            sha256=data.hexdigest(),
+        ),
+        metrics=_metrics(trained),
+        opset=OPSET,
+        libraries={**{name: version(name) for name in LIBRARIES}, "python": platform.python_version()},
+        seed=recipe.seed,
+        fleet_digest=fleet.digest(),
+        parent=parent,
+    )
+
+
+def _metrics(trained: Trained) -> dict[str, Metric]:
+    figures = trained.figures
+    low, high = figures.false_alarms_interval
+    return {
+        "false_alarms_per_1000_days": Metric(value=figures.false_alarms_per_1000_days, low=low, high=high),
+        "detected": Metric(value=figures.detected),
+        "lead": Metric(value=figures.lead),
+        "onnx_parity": Metric(value=trained.parity),
+    }
+
+
+def card(recipe: Recipe, trained: Trained) -> str:
+    """The model card: what it is, what it was fitted on, how good it was on vehicles it was not fitted on."""
+    fleet, history = recipe.fleet, recipe.history
+    lines = [
+        f"# {fleet.name}: {fleet.model.family}",
+        "",
+        f"- Signals: {', '.join(fleet.signals)}; regimes: {len(trained.frame.center)}; "
+        f"burn-in {trained.frame.burn_in} readings; evidence over {trained.frame.time_constant} readings.",
+        f"- Fitted on {len(recipe.split.train)} vehicles, threshold set with {len(recipe.split.validation)} more "
+        f"at a budget of {fleet.threshold.false_alarms:g} false-alarm episodes per 1,000 healthy vehicle-days.",
+        f"- History: {len(history.batch):,} readings of {len(history.names)} vehicles, "
+        f"{len(history.faults)} confirmed faults; seed {recipe.seed}.",
+        f"- Threshold k = {trained.k:.3f} nats, healthy 95 % quantile {trained.q_fleet:.3f}; "
+        f"{100 * trained.alarming_share:.2f} % of all readings would alarm.",
+        f"- ONNX against the fitted estimator: {trained.parity:.1e}.",
+        *(f"- Note: {note}." for note in history.notes),
+        "",
+        "## On the validation vehicles",
+        "",
+        *(f"- {line}" for line in describe(trained.figures, fleet)),
+        "",
+        "```json",
+        msgspec.json.format(msgspec.json.encode(trained.figures), indent=2).decode(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def describe(figures: Figures, fleet: Fleet) -> list[str]:
+    """Headline figures in sentences."""
+    days = "cycles" if fleet.fleet.time_unit == "cycles" else "vehicle-days"
+    unit = "cycles" if fleet.fleet.time_unit == "cycles" else "days"
+    low, high = figures.false_alarms_interval
+    lines = [
+        f"false alarms: {figures.false_alarms_per_1000_days:.2f} episodes per 1,000 healthy {days} "
+        f"(95 % interval {low:.2f} to {high:.2f}; budget {fleet.threshold.false_alarms:g}; "
+        f"{figures.false_alarm_episodes} in {figures.healthy_days:,})",
+        f"healthy vehicles ever alarmed: {100 * figures.share_vehicles_ever_alarmed:.1f} % of {figures.vehicles}; "
+        f"healthy time in alarm: {100 * figures.share_healthy_time_in_alarm:.2f} %",
+    ]
+    if figures.detected is not None:
+        lines += [
+            f"faults detected at least {fleet.history.detected_before} readings before their end: "
+            f"{100 * figures.detected:.0f} % of {figures.faults}",
+            f"mean lead (missed = 0): {figures.lead:.1f} {unit} from the first alarm, "
+            f"{figures.lead_running:.1f} from the episode still running at the end",
+        ]
+    return [*lines, f"cost at 10 a false alarm and 500 a missed fault: {figures.cost:,.0f}"]
