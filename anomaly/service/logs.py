@@ -1,0 +1,60 @@
+"""Log lines on stderr: JSON off a terminal, plain ones on it, and a summary every minute."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+Level = Literal["debug", "info", "warning", "error"]
+SUMMARY_EVERY_S = 60.0
+
+
+def configure(level: Level) -> None:
+    """Send all log lines, those of libraries from WARNING on, to stderr."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+class Summary:
+    """Counts since the last summary line; times are of one monotonic clock, in seconds."""
+
+    def __init__(self, now_s: float) -> None:
+        self._since_s = now_s
+        self.readings = 0
+        self.alarms = 0
+        self.dead_letters = 0
+
+    def due(self, now_s: float) -> bool:
+        """Whether a minute has gone by."""
+        return now_s - self._since_s >= SUMMARY_EVERY_S
+
+    def write(self, now_s: float, lag: int) -> None:
+        """One line: readings a second, lag in messages, alarms and dead letters of the last stretch."""
+        rate = self.readings / max(now_s - self._since_s, 1e-9)
+        structlog.get_logger().info(
+            "scoring",
+            readings_per_s=round(rate, 1),
+            readings=self.readings,
+            lag=lag,
+            alarms=self.alarms,
+            dead_letters=self.dead_letters,
+        )
+        self._since_s = now_s
+        self.readings = self.alarms = self.dead_letters = 0

@@ -1,0 +1,179 @@
+"""A partition's store as its owner writes it: everything that belongs together in one transaction.
+
+Whoever opens a store raises the epoch kept in it; every transaction checks its epoch, so that a late former owner
+cannot write. No lock is held between transactions.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from anomaly.errors import StateError
+from anomaly.service.failpoints import failpoint
+from anomaly.service.stored import (
+    APPLICATION_ID,
+    SCHEMA,
+    VERSION,
+    Control,
+    Identity,
+    Letter,
+    Rows,
+    StoreReader,
+    check_version,
+    connect,
+    pairs,
+    sqlite_errors,
+    transaction,
+)
+
+WAIT_S = 60.0
+T = TypeVar("T")
+
+
+class Checkpoint(NamedTuple):
+    """All that one transaction writes.
+
+    `offset` is that of the next message; `base`: `state` is a snapshot that replaces what was there before;
+    `alerts` are changes of open alerts, id to bytes, None where one was closed.
+    """
+
+    offset: int
+    state: bytes
+    base: bool
+    positions: Mapping[str, Mapping[int, int]]
+    control: Sequence[Control]
+    alerts: Mapping[str, bytes | None]
+    outbox: Sequence[Letter]
+    rows: Sequence[Rows]
+
+
+class PartitionStore(StoreReader):
+    """The store in `path`, made when it is not there; this process owns it until another one opens it.
+
+    `fresh`: state and offset are given up; the control log, the outbox and what was logged stay. `waiting` is
+    called, about once a second and for at most a minute, while another process is inside a transaction.
+
+    Raises StateError for a store that is newer or of another frame, DataError for a full disk.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        fresh: bool = False,
+        waiting: Callable[[Path], None] = lambda _path: None,
+    ) -> None:
+        with sqlite_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.path = path
+            self._connection = connect(path)
+            try:
+                _patiently(lambda: _prepare(self._connection, path), lambda: waiting(path))
+                self.epoch = _patiently(lambda: self._take(identity, fresh), lambda: waiting(path))
+            except BaseException:
+                self._connection.close()
+                raise
+        failpoint("open.after_epoch")
+
+    def _take(self, identity: Identity, fresh: bool) -> int:
+        with transaction(self._connection) as connection:
+            row = connection.execute("SELECT epoch, frame FROM owner").fetchone()
+            if row is None:
+                connection.execute("INSERT INTO owner VALUES (1, 0, ?, ?, NULL, '{}')", identity)
+                row = (0, identity.frame)
+            if fresh:
+                connection.execute("UPDATE owner SET offset = NULL, positions = '{}'")
+                connection.execute("DELETE FROM state")
+                connection.execute("DELETE FROM alerts")
+            elif row[1] != identity.frame:
+                raise StateError(
+                    f"{self.path} belongs to frame {row[1][:12]}, the model to {identity.frame[:12]}; promote a model "
+                    "of that frame, or start again with --fresh-state"
+                )
+            epoch = int(row[0]) + 1
+            connection.execute("UPDATE owner SET epoch = ?, fleet = ?, frame = ?", (epoch, *identity))
+        return epoch
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write all of it, or nothing. StateError if another process owns the partition by now."""
+        failpoint("checkpoint.before_begin")
+        with self._owned() as connection:
+            if checkpoint.base:
+                connection.execute("DELETE FROM state")
+            row = (int(checkpoint.base), checkpoint.state)
+            connection.execute("INSERT INTO state (base, blob) VALUES (?, ?)", row)
+            failpoint("checkpoint.after_state")
+            positions = msgspec.json.encode(checkpoint.positions).decode()
+            connection.execute("UPDATE owner SET offset = ?, positions = ?", (checkpoint.offset, positions))
+            _append(connection, checkpoint)
+            failpoint("checkpoint.before_commit")
+        failpoint("checkpoint.after_commit")
+
+    def record_cut(self, files: Mapping[str, Sequence[str]]) -> None:
+        """Record files that hold all rows of the logs named, and drop these rows, in one transaction."""
+        with self._owned() as connection:
+            for name, paths in files.items():
+                connection.executemany("INSERT INTO files VALUES (?, ?)", [(path, name) for path in paths])
+                connection.execute("DELETE FROM rows WHERE name = ?", (name,))
+            failpoint("cut.before_commit")
+        failpoint("cut.after_commit")
+
+    def mark_sent(self, ids: Sequence[int]) -> None:
+        """Forget letters that were sent."""
+        with self._owned() as connection:
+            connection.executemany("DELETE FROM outbox WHERE id = ?", [(number,) for number in ids])
+        failpoint("outbox.after_mark")
+
+    @contextmanager
+    def _owned(self) -> Iterator[sqlite3.Connection]:
+        """A transaction in which the partition is known to be ours."""
+        with sqlite_errors(self.path), transaction(self._connection) as connection:
+            epoch = connection.execute("SELECT epoch FROM owner").fetchone()[0]
+            if epoch != self.epoch:
+                raise StateError(
+                    f"{self.path}: another process took this partition over (its epoch is {epoch}, ours {self.epoch});"
+                    " nothing was written. Start again to go on with the partitions that are left"
+                )
+            yield connection
+
+
+def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
+    gone, put = pairs(checkpoint.alerts)
+    connection.executemany("DELETE FROM alerts WHERE id = ?", gone)
+    connection.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?)", put)
+    control = "INSERT INTO control (offset, vehicle, kind, digest, ts, payload) VALUES (?, ?, ?, ?, ?, ?)"
+    connection.executemany(control, checkpoint.control)
+    connection.executemany("INSERT INTO outbox (topic, key, value) VALUES (?, ?, ?)", checkpoint.outbox)
+    connection.executemany("INSERT INTO rows (name, first, last, ipc) VALUES (?, ?, ?, ?)", checkpoint.rows)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a new file a store; refuse one that is something else or newer."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        connection.execute("PRAGMA journal_mode = WAL")
+        with transaction(connection):
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+                for statement in SCHEMA:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+    check_version(connection, path)
+
+
+def _patiently(action: Callable[[], T], waiting: Callable[[], None]) -> T:
+    """Do it when nobody else is inside a transaction."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            waiting()

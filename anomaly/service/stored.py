@@ -1,0 +1,227 @@
+"""What a partition's store holds, and reading it without owning it: its file, schema and rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from anomaly.errors import DataError, StateError
+
+VERSION = 1
+APPLICATION_ID = 0x466C5374  # "FlSt": tells our file from any other SQLite file
+BUSY_S = 1.0
+
+SCHEMA = (
+    "CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, fleet TEXT NOT NULL,"
+    " frame TEXT NOT NULL, offset INTEGER, positions TEXT NOT NULL) STRICT",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY, base INTEGER NOT NULL, blob BLOB NOT NULL) STRICT",
+    "CREATE TABLE control (id INTEGER PRIMARY KEY, offset INTEGER NOT NULL, vehicle TEXT, kind TEXT NOT NULL,"
+    " digest TEXT NOT NULL, ts INTEGER, payload BLOB NOT NULL) STRICT",
+    "CREATE TABLE alerts (id TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL)"
+    " STRICT",
+    "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
+    " ipc BLOB NOT NULL) STRICT",
+    "CREATE TABLE files (path TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+
+class Control(NamedTuple):
+    """A row of the control log: from `offset` on, `kind` with `payload` changes how readings are decided.
+
+    `vehicle` None: those of all vehicles. `digest` is that of the payload, `ts` its time, None where it has none.
+    """
+
+    offset: int
+    vehicle: str | None
+    kind: str
+    digest: str
+    ts: int | None
+    payload: bytes
+
+
+class Letter(NamedTuple):
+    """A message to send: an alert or a dead letter."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+
+
+class Rows(NamedTuple):
+    """Rows of one log (`decisions` or `archive`) as an Arrow IPC stream, from messages `first` to `last`."""
+
+    name: str
+    first: int
+    last: int
+    ipc: bytes
+
+
+class Sizes(NamedTuple):
+    """Bytes in a store: of the snapshot, of the deltas after it, of the rows that are in no file yet."""
+
+    base: int
+    deltas: int
+    rows: int
+
+
+class Identity(NamedTuple):
+    """What a store belongs to: digests of the fleet file and of the frame that its state was built with."""
+
+    fleet: str
+    frame: str
+
+
+def store_path(folder: Path, group: str, topic: str, partition: int) -> Path:
+    """Where a partition's store is: `<folder>/state/<group>/<topic>-<partition>.db`."""
+    return folder / "state" / quote(group, safe="") / f"{topic}-{partition}.db"
+
+
+def store_paths(folder: Path) -> list[Path]:
+    """All stores below `folder`."""
+    return sorted((folder / "state").glob("*/*.db"))
+
+
+class StoreReader:
+    """Reads the store in `path` beside its owner. StateError if it is newer than this program or no store."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StateError(f"{path} is not there; `anomaly score` makes it")
+        self.path = path
+        self._connection = connect(path)
+        with sqlite_errors(path):
+            check_version(self._connection, path)
+
+    @property
+    def identity(self) -> Identity:
+        """The digests of fleet and frame."""
+        return Identity(*self._query("SELECT fleet, frame FROM owner")[0])
+
+    def offset(self) -> int | None:
+        """The offset to go on from, None where nothing was written yet."""
+        value = self._query("SELECT offset FROM owner")[0][0]
+        return None if value is None else int(value)
+
+    def positions(self) -> dict[str, dict[int, int]]:
+        """How far the topics that are read whole were read: topic to partition to next offset."""
+        text = self._query("SELECT positions FROM owner")[0][0]
+        return msgspec.json.decode(text, type=dict[str, dict[int, int]])
+
+    def state(self) -> list[bytes]:
+        """A snapshot, then deltas in order; [] where there is none."""
+        return [row[0] for row in self._query("SELECT blob FROM state ORDER BY id")]
+
+    def sizes(self) -> Sizes:
+        """How much the store holds."""
+        state = dict(self._query("SELECT base, sum(length(blob)) FROM state GROUP BY base"))
+        rows = self._query("SELECT coalesce(sum(length(ipc)), 0) FROM rows")[0][0]
+        return Sizes(state.get(1, 0), state.get(0, 0), rows)
+
+    def alerts(self) -> dict[str, bytes]:
+        """Open alerts, id to bytes."""
+        return dict(self._query("SELECT id, value FROM alerts ORDER BY id"))
+
+    def control(self) -> list[Control]:
+        """The whole control log in order."""
+        query = "SELECT offset, vehicle, kind, digest, ts, payload FROM control ORDER BY id"
+        return [Control(*row) for row in self._query(query)]
+
+    def last_control(self, kind: str) -> Control | None:
+        """The newest row of one kind."""
+        query = "SELECT offset, vehicle, kind, digest, ts, payload FROM control WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        rows = self._query(query, kind)
+        return Control(*rows[0]) if rows else None
+
+    def pending(self, limit: int = 1_000) -> list[tuple[int, Letter]]:
+        """The oldest letters that are not marked as sent, with their ids."""
+        rows = self._query("SELECT id, topic, key, value FROM outbox ORDER BY id LIMIT ?", limit)
+        return [(row[0], Letter(*row[1:])) for row in rows]
+
+    def files(self) -> dict[str, list[str]]:
+        """Recorded files by log, as paths below the run's folder."""
+        found: dict[str, list[str]] = {}
+        for name, path in self._query("SELECT name, path FROM files ORDER BY path"):
+            found.setdefault(name, []).append(path)
+        return found
+
+    def rows(self, name: str) -> list[Rows]:
+        """Rows of a log that are in no file yet, in order."""
+        query = "SELECT name, first, last, ipc FROM rows WHERE name = ? ORDER BY id"
+        return [Rows(*row) for row in self._query(query, name)]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _query(self, sql: str, *values: object) -> list[Any]:
+        with sqlite_errors(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in WAL mode whose commits survive a power cut."""
+    with sqlite_errors(path):
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """StateError if the file is newer than this program, or no store at all."""
+    known = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if known != APPLICATION_ID:
+        raise StateError(f"{path} is no store of a partition; move it away")
+    if version > VERSION:
+        raise StateError(
+            f"{path} has version {version}, this program knows {VERSION}; use the newer program, or start over in "
+            "another folder with --dir"
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One writer at a time; all of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours; anything that is no fault of file, disk or another process stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; nothing of this was written") from error
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            raise DataError(
+                f"{path}: {text}; nothing of this checkpoint was written. Free some space and start again"
+            ) from error
+        if "locked" in text:
+            raise StateError(
+                f"{path}: another process stays inside a transaction; end it (it may be stopped) and start again"
+            ) from error
+        if any(sign in text for sign in ("not a database", "malformed", "unable to open", "readonly")):
+            raise StateError(f"{path}: {text}; restore it, or start over with another --dir") from error
+        raise
+
+
+def pairs(changes: Mapping[str, bytes | None]) -> tuple[Sequence[tuple[str]], Sequence[tuple[str, bytes]]]:
+    """Changes of alerts as ids to drop and rows to put."""
+    gone = [(key,) for key, value in changes.items() if value is None]
+    return gone, [(key, value) for key, value in changes.items() if value is not None]
