@@ -25,7 +25,6 @@ from kafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     OffsetOutOfRangeError,
-    RecordTooLargeError,
     RetriableError,
     TopicAlreadyExistsError,
 )
@@ -508,7 +507,7 @@ def _errors(doing: str) -> Iterator[None]:
     """kafka-python's errors as ours."""
     try:
         yield
-    except (MessageSizeTooLargeError, RecordTooLargeError) as error:
+    except MessageSizeTooLargeError as error:
         raise DataError(f"{doing}: {error}; the topic's `max.message.bytes` sets the limit") from error
     except KafkaError as error:
         raise _peer_error(doing, error) from error
