@@ -229,7 +229,8 @@ class Engine:
             if not waiting:
                 del self._waiting[event.vehicle]
             self._relink = True
-        return Applied(observed.restart_row[:count].copy(), [event.id for event in events])
+        rows = observed.restart_row[:count].copy()
+        return Applied(rows, [event.id for event in events], [event.ts for event in events])
 
     def delta(self) -> bytes:
         """Bytes of all that changed since the last `delta` or `snapshot`."""

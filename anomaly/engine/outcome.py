@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -100,10 +101,14 @@ class Evidence(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """Vehicle events that took effect in a batch: `row` of the first reading they apply to, `event` their id."""
+    """Vehicle events that took effect in a batch: `row` of the first reading they apply to, `event` their id.
+
+    `ts` is the events' own time.
+    """
 
     row: NDArray[np.int64]
     event: list[str]
+    ts: Sequence[int] = ()
 
 
 class Outcome(NamedTuple):
