@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from anomaly.engine.frame import Frame
 from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Manifest, Metric, Policy, Window
 from anomaly.registry.store import Registry
@@ -27,6 +28,14 @@ class Recipe(NamedTuple):
     history: History
     split: Split
     seed: int
+
+
+def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
+    """The champion's frame, which a retrained model keeps; None where there is no champion, or it has other signals."""
+    if "champion" not in registry.aliases(fleet.name):
+        return None
+    frame = Frame.from_json(registry.load(registry.resolve(f"{fleet.name}@champion")).frame)
+    return frame if frame.signals == tuple(fleet.signals) and frame.regime == fleet.context.regime else None
 
 
 def publish(registry: Registry, recipe: Recipe, trained: Trained) -> Manifest:

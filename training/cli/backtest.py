@@ -24,29 +24,30 @@ def backtest(
     import msgspec
 
     from anomaly import fleet as fleets
+    from anomaly.engine.frame import Frame
     from anomaly.feedback.archive import write_table
     from anomaly.registry.store import Registry
     from training.backtest import backtest as run
-    from training.backtest import load_model
     from training.history import Sources, load_history, split_vehicles
     from training.train import describe
 
     fleet = fleets.load(config)
     reference = model or f"{fleet.name}@champion"
-    frame, loaded = load_model(Registry(models), reference)
+    registry = Registry(models)
+    found = registry.load(registry.resolve(reference))
     history = load_history(fleet, Sources(data, events, labels), strict)
     for note in history.notes:
         print(f"note: {note}", file=sys.stderr)
     if split is not None:
         history = history.of(split_vehicles(history.names, 0, split).test)
-    result = run(fleet, frame, loaded, history)
+    result = run(fleet, Frame.from_json(found.frame), found.engine_model(), history)
     if out:
         write_table(result.decisions, out)
     if as_json:
         print(msgspec.json.encode(result.figures).decode())
         return
     masked = ", ".join(f"{count:,} {name}" for name, count in result.masked.items() if count)
-    print(f"{loaded.name} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions")
+    print(f"{found.manifest.reference} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions")
     if masked:
         print(f"  masked values: {masked}")
     for line in describe(result.figures, fleet):
