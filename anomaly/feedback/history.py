@@ -52,9 +52,7 @@ class Stretch(NamedTuple):
     end: int
 
 
-def health(
-    past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History
-) -> NDArray[np.int8]:
+def health(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> NDArray[np.int8]:
     """HEALTHY, UNKNOWN or FAULT for each of the n readings of `past`, int8[n].
 
     A confirmed fault (verdict `fault` or `fixed`, or the end of a run to failure) closes a stretch of
@@ -82,9 +80,7 @@ def health(
     return result
 
 
-def stretches(
-    past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History
-) -> list[Stretch]:
+def stretches(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> list[Stretch]:
     """The same faults as times, for whoever has alarms and no readings: in order of vehicle and time."""
     rows = _Sorted.of(past)
     return [
@@ -127,9 +123,7 @@ class _Cut(NamedTuple):
     window: Window
 
 
-def _cuts(
-    rows: _Sorted, labels: Sequence[Label], restarts: Sequence[Restart], history: History
-) -> Iterator[_Cut]:
+def _cuts(rows: _Sorted, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> Iterator[_Cut]:
     confirmed: dict[str, list[Window]] = defaultdict(list)
     for label in as_of(labels):
         if label.verdict in CONFIRMED:

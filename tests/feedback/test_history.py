@@ -14,18 +14,12 @@ from anomaly.fleet import History
 from anomaly.telemetry.records import Label
 
 
-def fault(
-    vehicle: str, start: int, end: int, verdict: str = "fault", reported_at: int | None = None
-) -> Label:
+def fault(vehicle: str, start: int, end: int, verdict: str = "fault", reported_at: int | None = None) -> Label:
     """A label from the workshop."""
-    return Label(
-        vehicle=vehicle, start=start, end=end, verdict=verdict, source="workshop", reported_at=reported_at
-    )
+    return Label(vehicle=vehicle, start=start, end=end, verdict=verdict, source="workshop", reported_at=reported_at)
 
 
-def of_one(
-    count: int, labels: list[Label], restarts: tuple[Restart, ...] = (), **settings: object
-) -> NDArray[np.int8]:
+def of_one(count: int, labels: list[Label], restarts: tuple[Restart, ...] = (), **settings: object) -> NDArray[np.int8]:
     """The health of one vehicle with readings at 0, 1, 2, ..."""
     return health(one_vehicle(np.arange(count)), labels, restarts, History(**settings))
 
@@ -123,9 +117,7 @@ def test_healthy_share_counts_readings(share: float, healthy: int) -> None:
 
 def test_stretches_say_the_same_as_times() -> None:
     """The stretch's times are those at which `health` changes."""
-    stretch = stretches(
-        one_vehicle(np.arange(100) * 10), [fault("v", 800, 990)], [Restart("s", "v", 200)], History()
-    )
+    stretch = stretches(one_vehicle(np.arange(100) * 10), [fault("v", 800, 990)], [Restart("s", "v", 200)], History())
     assert [tuple(one) for one in stretch] == [("v", 200, 600, 800, 990)]
 
 
