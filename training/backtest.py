@@ -19,6 +19,7 @@ class Backtest(NamedTuple):
     """`decisions` is an Arrow table with a row for each reading that was decided, as the live log has them."""
 
     decisions: Any
+    decided: Decided
     figures: Figures
     masked: dict[str, int]
 
@@ -51,4 +52,4 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         history.health[row],
         history.faults,
     )
-    return Backtest(pa.concat_tables(tables), headline(decided, fleet), masked)
+    return Backtest(pa.concat_tables(tables), decided, headline(decided, fleet), masked)

@@ -91,6 +91,18 @@ def headline(past: Decided, fleet: Fleet) -> Figures:
     )
 
 
+def costs_by_vehicle(past: Decided, fleet: Fleet) -> NDArray[np.float64]:
+    """What each vehicle that is there cost, float64[vehicles in order of code]: false alarms and missed faults."""
+    past = _by_vehicle(past)
+    rank = _rank(past.codes)
+    costs = np.zeros(int(past.codes.max(initial=-1)) + 1)
+    starts = episode_starts(past.codes, rank, past.alarm & (past.health == HEALTHY), fleet.alerts.gap)
+    np.add.at(costs, past.codes[starts], COST_FALSE_ALARM)
+    for fault in past.faults:
+        costs[fault.code] += 0.0 if _find(past, rank, fault, fleet)[0] else COST_MISSED
+    return costs[np.unique(past.codes)]
+
+
 def episode_starts(
     codes: NDArray[np.int64], rank: NDArray[np.int64], alarm: NDArray[np.bool_], gap: int
 ) -> NDArray[np.int64]:
