@@ -182,8 +182,9 @@ class Fleet(_Strict, frozen=True):
         return f"{self.stream.prefix or self.name}.{name}"
 
     def digest(self) -> str:
-        """Hex digest of all that is in the file, whatever its order and comments."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        """Hex digest of all settings that hold and the order of signals, whatever the layout and comments."""
+        whole = (self, list(self.signals))
+        return hashlib.sha256(msgspec.json.encode(whole, order="deterministic")).hexdigest()
 
 
 def _signal_problems(fleet: Fleet) -> Iterator[str]:
@@ -220,9 +221,7 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
             yield f"{key}: {error}"
 
 
-NAME_RULE = (
-    "a signal's name is 1 to 200 characters without quotation marks, backslashes and control characters"
-)
+NAME_RULE = "a signal's name is 1 to 200 characters without quotation marks, backslashes and control characters"
 
 
 def usable_name(name: str) -> bool:
@@ -242,9 +241,7 @@ def duration_ms(text: str) -> int:
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12) or unit not in _UNITS_MS:
-        raise ValueError(
-            f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`"
-        )
+        raise ValueError(f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`")
     return int(digits) * _UNITS_MS[unit]
 
 

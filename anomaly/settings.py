@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -58,10 +59,17 @@ def _problems(value: Any, kind: Any, where: str) -> Iterator[str]:
         for position, item in enumerate(value):
             yield from _problems(item, typing.get_args(kind)[0], f"{where}[{position}]")
     else:
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            yield f"{where}: {_misfit(value, kind, str(error))}"
+        yield from _single_problems(value, kind, where)
+
+
+def _single_problems(value: Any, kind: Any, where: str) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: {value} is no finite number"
+        return
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield f"{where}: {_misfit(value, kind, str(error))}"
 
 
 def _structs(kind: Any) -> list[type[msgspec.Struct]]:

@@ -175,7 +175,7 @@ def plain_reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text, _, path = str(error).replace("`", "").partition(" - at ")
-    where = path.removeprefix("$")
+    where = path.replace("key in $", "a name in the message").removeprefix("$")
     array = re.match(r"\[(\d+|\.\.\.)\]", where)
     if array:
         where = f"reading {array[1]} of the array {where[array.end() :]}".strip()

@@ -123,6 +123,7 @@ def ticks(path: Path, name: str, column: Any, unit: TimeUnit) -> tuple[NDArray[n
     Raises DataError for a type that is no time, rows without a time, and timestamps where unit is cycles.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     kind, notes = column.type, []
     if column.null_count:
@@ -135,13 +136,16 @@ def ticks(path: Path, name: str, column: Any, unit: TimeUnit) -> tuple[NDArray[n
             if getattr(kind, "tz", None) is None:
                 notes.append(f"column `{name}` names no time zone: taken as UTC")
             finest = column.cast(pa.timestamp("ms")) if pa.types.is_date(kind) else column
-            column = finest.cast(pa.timestamp(unit, getattr(kind, "tz", None)), safe=False)
+            target = pa.timestamp(unit, getattr(kind, "tz", None))
+            column = finest.cast(options=pc.CastOptions(target, allow_time_truncate=True))
         elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise DataError(f"{path}: column `{name}` is {kind}, which is no time; give whole numbers or timestamps")
         numbers: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
     except pa.ArrowException as error:
-        raise DataError(f"{path}: column `{name}` ({kind}) holds times that are no whole numbers: {error}") from error
-    if (np.abs(numbers) > TICKS_LIMIT).any():
+        raise DataError(
+            f"{path}: column `{name}` ({kind}) holds times that are no whole numbers or too large: {error}"
+        ) from error
+    if numbers.min() < -TICKS_LIMIT or numbers.max() > TICKS_LIMIT:
         raise DataError(f"{path}: column `{name}` holds times beyond 2**62; is the unit right?")
     return numbers, notes
 
