@@ -37,7 +37,7 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     start = 0
     for chunk in history.chunks():
         outcome = engine.decide(chunk)
-        tables.append(decision_table(outcome, chunk, arms, None))
+        tables.append(decision_table(outcome, chunk, arms, fleet, None))
         rows.append(outcome.decisions.row + start)
         alarms.append(outcome.decisions.alarm)
         warm.append(outcome.status[outcome.decisions.row] == 0)

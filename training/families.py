@@ -105,34 +105,42 @@ def fit_pca(evidence: Evidence) -> Fitted:
     """
     width, signals = evidence.features.shape[1], evidence.signals
     healthy = evidence.features[evidence.healthy]
-    fit = PCA(n_components=0.9, svd_solver="full").fit(healthy[:, :signals])
-    mean = pad(fit.mean_, width)
-    inside = pad((fit.components_.T / fit.explained_variance_) @ fit.components_, width)
-    outside = pad(np.eye(signals) - fit.components_.T @ fit.components_, width)
+    mean, forms = _principal_forms(healthy[:, :signals])
+    mean, forms = pad(mean, width), [pad(form, width) for form in forms]
 
-    def lengths(features: Floats) -> tuple[Floats, Floats]:
+    def lengths(features: Floats) -> list[Floats]:
         centred = features - mean
-        t2, q = (np.einsum("ij,jk,ik->i", centred, form, centred) for form in (inside, outside))
-        return np.sqrt(np.maximum(t2, 0.0)), np.sqrt(np.maximum(q, 0.0))
+        return [np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", centred, form, centred), 0.0)) for form in forms]
 
-    tails = [fit_tail(values, name) for values, name in zip(lengths(healthy), ("T2", "Q"), strict=True)]
+    tails = [fit_tail(values, name) for values, name in zip(lengths(healthy), ("T2", "Q"), strict=False)]
     label = fit_label_term(evidence)
     graph = Graph()
     centred = graph.node("Sub", "features", graph.constant(mean))
     nats, parts = [], []
-    for form, tail in zip((inside, outside), tails, strict=True):
+    for form, tail in zip(forms, tails, strict=True):
         part = graph.node("Mul", centred, graph.node("MatMul", centred, graph.constant(form)))
         total = graph.node("Relu", graph.row_sum(part))
         nats.append(tail.add_to(graph, graph.node("Sqrt", total)))
         parts.append(graph.node("Div", part, graph.constant(tail.upper**2)))
-    graph.shares(graph.node("Add", *parts), signals)
+    graph.shares(graph.node("Sum", *parts), signals)
     _finish(graph, graph.node("Max", *nats), label)
 
     def score(features: Floats) -> Floats:
-        own = np.maximum(*(tail.nats(values) for tail, values in zip(tails, lengths(features), strict=True)))
+        own = np.max([tail.nats(values) for tail, values in zip(tails, lengths(features), strict=True)], axis=0)
         return np.asarray(own + (label.nats(features) if label else 0.0))
 
     return Fitted(graph.to_bytes(width, signals), score)
+
+
+def _principal_forms(healthy: Floats) -> tuple[Floats, list[Floats]]:
+    """Mean, then the quadratic forms of T2 and, where a component is left for it, of Q."""
+    signals = healthy.shape[1]
+    fit = PCA(svd_solver="full").fit(healthy)
+    count = int(np.searchsorted(np.cumsum(fit.explained_variance_ratio_), 0.9)) + 1
+    count = max(1, min(count, signals - 1))
+    axes, variance = fit.components_[:count], np.maximum(fit.explained_variance_[:count], 1e-12)
+    inside = (axes.T / variance) @ axes
+    return fit.mean_, [inside, np.eye(signals) - axes.T @ axes] if signals > 1 else [inside]
 
 
 FAMILIES: dict[str, Callable[[Evidence], Fitted]] = {"distance": fit_distance, "pca": fit_pca}

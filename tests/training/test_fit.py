@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from anomaly import settings
+from anomaly.cli.init import Request, fleet_file
 from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import Model
 from anomaly.errors import DataError, GateError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.families import FAMILIES, Fitted
 from training.fit import check_parity, fit
@@ -99,24 +101,23 @@ def test_an_export_that_differs_from_the_estimator_is_refused() -> None:
 
 def test_too_short_a_history_is_refused_with_what_to_do() -> None:
     """A history that ends within the burn-in says so."""
-    history = wearing(life=24)
+    history = wearing(life=41)
     with pytest.raises(DataError, match="burn_in"):
         fit(fleet(), history, split_vehicles(history.names, 0, None), 0)
 
 
-def turbofan(folder: Path, name: str, tmp_path: Path) -> Fleet:
+def turbofan(folder: Path, name: str) -> Fleet:
     """The fleet file that `init` writes for a turbofan set, with `run_to_failure`."""
-    from anomaly.cli.init import draft
-
-    text = draft(folder / "cmapss" / f"train_{name}.parquet", "unit", "cycle", "turbofan", None)
+    path = folder / "cmapss" / f"train_{name}.parquet"
+    text = fleet_file(Request(path, "unit", "cycle", "turbofan"), survey(path, "unit", "cycle"))
     return settings.parse(text.replace("# run_to_failure = false", "run_to_failure = true"), Fleet, "fleet.toml")
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "least"), [("FD001", 88.0), ("FD002", 80.0)])
-def test_turbofan_failures_are_found_early_at_the_budget(name: str, least: float, real_data: Path, tmp_path: Path) -> None:
+def test_turbofan_failures_are_found_early_at_the_budget(name: str, least: float, real_data: Path) -> None:
     """Median over five splits of unseen engines: early, all of them, at most 2 false alarms per 1,000 cycles."""
-    made = turbofan(real_data, name, tmp_path)
+    made = turbofan(real_data, name)
     history = load_history(made, Sources(real_data / "cmapss" / f"train_{name}.parquet"))
     figures = []
     for number in range(5):
