@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-_TELLING = ("Authentication", "Sasl", "CERTIFICATE", "SSL", "Incompatible", "ECONNREFUSED", "DNS", "failed")
-"""Words of a cause, the most telling first."""
+_TELLING = {
+    "Authentication": "check sasl.username and sasl.password",
+    "Sasl": "check security.protocol and sasl.mechanism",
+    "CERTIFICATE": "check ssl.truststore.location",
+    "SSL": "check security.protocol",
+    "Incompatible": "this is no Kafka broker",
+    "ECONNREFUSED": "nothing listens there",
+    "DNS": "check the host name",
+    "socket disconnected": "the broker closed the connection: does it want a login or TLS (security.protocol)?",
+    "failed": "",
+}
+"""Words of a cause, the most telling first, and what to do about it."""
+
+_FRAME = re.compile(r"^Bootstrap \w+ to \S+ failed: | \(backoff .*\)$")
 
 
 class _Lines(logging.Handler):
@@ -38,13 +51,13 @@ def capture(name: str) -> Iterator[Sequence[str]]:
 
 
 def likely_cause(lines: Sequence[str]) -> str:
-    """The line that says most about why a connection failed.
+    """The line that says most about why a connection failed, and a hint.
 
-    >>> likely_cause(["Bootstrap failed", "SaslHandshake: SaslAuthenticationFailedError"])
-    'SaslHandshake: SaslAuthenticationFailedError'
+    >>> likely_cause(["Bootstrap failed: timeout", "Bootstrap connection to 0 failed: 111 ECONNREFUSED"])
+    '111 ECONNREFUSED; nothing listens there'
     """
-    for word in _TELLING:
+    for word, hint in _TELLING.items():
         for line in reversed(lines):
             if word in line:
-                return line
-    return lines[-1] if lines else "it did not answer"
+                return "; ".join(filter(None, (_FRAME.sub("", line), hint)))
+    return "no answer"

@@ -138,6 +138,11 @@ class FileSource:
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Nothing to tell."""
 
+    def committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Nothing: there is no group that could have been told."""
+        del partitions
+        return {}
+
     def lag(self) -> Mapping[int, int]:
         """Lines that are still to read."""
         return {0: _count(self._path) - self._lines.offset} if self._lines else {}

@@ -59,6 +59,9 @@ class Source(Protocol):
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the group how far the partitions are, for lag monitors. Never raises for a lost broker."""
 
+    def committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """The offsets that the group was told by `commit`, where there is a group and it was told any."""
+
     def lag(self) -> Mapping[int, int]:
         """Messages that each owned partition still has to read."""
 

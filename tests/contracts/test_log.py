@@ -28,10 +28,12 @@ class Remembering:
         self.told: list[tuple[str, list[int]]] = []
 
     def assigned(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        """Remember the partitions, answer what is stored."""
         self.told.append(("assigned", list(partitions)))
         return {number: self.stored.get(number) for number in partitions}
 
     def revoked(self, partitions: Sequence[int]) -> None:
+        """Remember that they are gone."""
         self.told.append(("revoked", list(partitions)))
 
 
@@ -97,6 +99,7 @@ def drain(source: Source, count: int, at_once: int = 1_000) -> list[tuple[int, i
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:
+    """`count` different messages."""
     return [b'{"n":%d}' % n for n in range(start, start + count)]
 
 
@@ -181,9 +184,7 @@ def test_reading_goes_on_at_the_owners_offsets(log: Log, topic: str, join: Calla
 
 
 @pytest.mark.parametrize("first", ["earliest", "latest"])
-def test_a_new_group_starts_where_it_is_told(
-    log: Log, topic: str, join: Callable[..., Source], first: First
-) -> None:
+def test_a_new_group_starts_where_it_is_told(log: Log, topic: str, join: Callable[..., Source], first: First) -> None:
     """Without an offset of the owner, `earliest` gives all that is there and `latest` only what comes."""
     send(log, topic, numbered(10))
     source, owner = join(owner := Remembering(), first), owner
@@ -199,7 +200,7 @@ def test_a_new_group_starts_where_it_is_told(
 def test_an_offset_that_is_not_there_is_refused(log: Log, topic: str, join: Callable[..., Source]) -> None:
     """A stored offset outside the log stops with both ways out; nothing is skipped in silence."""
     send(log, topic, numbered(10), [b"one"])
-    beyond = {number: 1_000 for number in range(4)}
+    beyond = dict.fromkeys(range(4), 1_000)
     source = join(Remembering(beyond))
     with pytest.raises(PeerError, match=r"--from earliest.*--fresh-state.* or restore") as refused:
         drain(source, 1)

@@ -73,7 +73,11 @@ def _keep(folder: Path) -> None:
     """Start the keeper of `folder` and wait until its broker answers."""
     with (folder / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
-            [sys.executable, __file__, str(folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, __file__, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     until = time.monotonic() + START_S
     while not (folder / "address.json").exists():
