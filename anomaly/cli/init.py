@@ -41,7 +41,11 @@ def init(
     """Write a fleet file from a history: anomaly init HISTORY --vehicle COLUMN --time COLUMN > fleet.toml."""
     from anomaly.telemetry.survey import survey
 
-    request = Request(history, vehicle, time, name or _name_of(history))
+    if vehicle == time:
+        raise UsageError(f"--vehicle and --time are both `{time}`; name two columns")
+    if name and name != _fit_name(name):
+        raise UsageError(f"--name {name} cannot be a fleet's name; use `{_fit_name(name)}`")
+    request = Request(history, vehicle, time, name or _fit_name(history.resolve().name.split(".")[0]))
     found = survey(history, vehicle, time, _unit(time_unit))
     print(fleet_file(request, found))
     for line in _told(found):
@@ -57,10 +61,9 @@ def _unit(text: str) -> TimeUnit | None:
     return None
 
 
-def _name_of(history: Path) -> str:
-    """A fleet's name out of a path."""
-    words = re.sub(r"[^A-Za-z0-9_.-]+", "-", history.resolve().name.split(".")[0])
-    return words.strip("-_.")[:120] or "fleet"
+def _fit_name(text: str) -> str:
+    """A name that topics and folders can have, out of any text."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:120] or "fleet"
 
 
 def _told(found: Survey) -> Iterator[str]:
@@ -180,7 +183,7 @@ def _default(path: str) -> str:
 def _value(value: Any) -> str:
     import tomlkit
 
-    return tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string()
+    return str(tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string())
 
 
 def _key(name: str) -> str:

@@ -161,6 +161,8 @@ def _unfit(table: Any, name: str) -> str | None:
     """Why a column cannot be a signal whatever it holds."""
     if table.column_names.count(name) > 1:
         return "there are several columns of this name"
+    if name.startswith("__index_level_"):
+        return "is the row number that pandas wrote"
     if not is_numeric(table[name].type):
         return f"is {table[name].type}, not numeric"
     return None if usable_name(name) else NAME_RULE

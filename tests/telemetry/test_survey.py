@@ -23,7 +23,7 @@ BUS = np.repeat(np.arange(VEHICLES), LENGTH)
 def look(tmp_path: Path, time: Any = CYCLE, **columns: Any) -> Survey:
     """The survey of a made fleet with a signal `wear` and more columns; rows shuffled."""
     frame = pd.DataFrame({"bus": BUS, "at": time, "wear": WEAR, **columns})
-    frame.sample(frac=1.0, random_state=1).to_parquet(tmp_path / "h.parquet")
+    frame.sample(frac=1.0, random_state=1).to_parquet(tmp_path / "h.parquet", index=False)
     return survey(tmp_path / "h.parquet", "bus", "at")
 
 
