@@ -102,7 +102,7 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
         try:
             result: Floats = self._session.run([output], {"features": np.ascontiguousarray(features)})[0]
         except self._refusals as error:
-            raise ModelError(f"the model cannot be run: {_first_line(error)}") from error
+            raise ModelError(f"the model cannot be run: {_plain(error)}") from error
         return result
 
     @classmethod
@@ -123,9 +123,13 @@ def _open(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except refusals as error:
-        raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+        raise ModelError(f"ONNX Runtime refuses the model: {_plain(error)}") from error
     return session, refusals
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+def _plain(error: Exception) -> str:
+    """What ONNX Runtime says, in a line."""
+    text = " ".join(str(error).split())
+    if "Failed to allocate memory" in text:
+        return "it asks for more memory than it may have"
+    return text[:300] or type(error).__name__

@@ -16,8 +16,10 @@ from river import anomaly, base, checks, compose, preprocessing
 
 from anomaly.engine import kernels
 from anomaly.engine.model import ThresholdPolicy
+from anomaly.engine.outcome import Kind, Status
 from anomaly.errors import ConfigError, StateError
 from anomaly.thresholds.adaptive import AdaptiveThreshold
+from tests.engine import world
 
 K, Q_FLEET = 3.7, 1.3
 SCORES = st.lists(st.floats(width=32) | st.floats(0.0, 10.0, width=32), max_size=200)
@@ -75,6 +77,26 @@ def test_the_river_learner_equals_the_kernel_to_the_last_bit(scores: list[float]
         learner.update(score)
         q = np.float32(kernels.adapt(q, np.float32(score), 0, policies))
         assert np.float32(learner.q).tobytes() == q.tobytes()
+
+
+@pytest.mark.parametrize("adaptation", [0.0, 0.2, 1.0])
+def test_the_engine_alarms_as_the_river_learner_does(adaptation: float) -> None:
+    """Thresholds and alarms of the engine are, to the bit, those of one learner a vehicle on its scores."""
+    arm = world.arm(adaptation)
+    engine, batch = world.engine(arm), world.stream(4, 3_000, vehicles=20)
+    outcome = engine.decide(batch)
+    decisions = outcome.decisions
+    learners: dict[str, AdaptiveThreshold] = {}
+    moved = 0
+    for place in np.flatnonzero(outcome.status[decisions.row] == Status.SCORED):
+        new = AdaptiveThreshold(Given(), arm.model.k, arm.model.q_fleet, arm.model.policy)
+        learner = learners.setdefault(batch.vehicles[decisions.row[place]], new)
+        score = float(decisions.score[place])
+        assert decisions.threshold[place] == learner.threshold
+        assert bool(decisions.kinds[place] >> Kind.FAULT & 1) == learner.classify(score)
+        learner.update(score)
+        moved += learner.threshold != arm.model.k
+    assert (moved > 100) == (adaptation > 0)
 
 
 @given(SCORES, st.sampled_from([0.0, 0.05, 0.2, 0.9]))
