@@ -86,6 +86,11 @@ def read_labels(path: Path, fleet: Fleet) -> list[Label]:
     return _read_records(path, fleet, Label, label_problem)
 
 
+def inspect_labels(path: Path, fleet: Fleet) -> tuple[list[Label], list[str]]:
+    """The labels of a file that can be used, and a line for each row that cannot."""
+    return _inspect_records(path, fleet, Label, label_problem)
+
+
 def _floats(path: Path, columns: dict[str, Any]) -> NDArray[np.float32]:
     """float32[n, columns], NaN where null; DataError names every column that is not numeric."""
     import pyarrow as pa
@@ -138,6 +143,17 @@ def _gap_notes(columns: Sequence[str], values: NDArray[np.float32]) -> Iterator[
 
 
 def _read_records(path: Path, fleet: Fleet, kind: type[T], problem: Callable[[T], str | None]) -> list[T]:
+    records, problems = _inspect_records(path, fleet, kind, problem)
+    if problems:
+        more = len(problems) - PROBLEMS_SHOWN
+        rest = [f"and {more} more"] if more > 0 else []
+        raise DataError("\n  ".join([f"{path}:", *problems[:PROBLEMS_SHOWN], *rest]))
+    return records
+
+
+def _inspect_records(
+    path: Path, fleet: Fleet, kind: type[T], problem: Callable[[T], str | None]
+) -> tuple[list[T], list[str]]:
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         rows = _json_rows(path)
     else:
@@ -155,11 +171,7 @@ def _read_records(path: Path, fleet: Fleet, kind: type[T], problem: Callable[[T]
             records.append(record)
         else:
             problems.append(f"line {line}: {wrong}")
-    if problems:
-        if len(problems) > PROBLEMS_SHOWN:
-            problems[PROBLEMS_SHOWN:] = [f"and {len(problems) - PROBLEMS_SHOWN} more"]
-        raise DataError("\n  ".join([f"{path}:", *problems]))
-    return records
+    return records, problems
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
