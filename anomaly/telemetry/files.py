@@ -145,10 +145,14 @@ def _gap_notes(columns: Sequence[str], values: NDArray[np.float32]) -> Iterator[
 def _read_records(path: Path, fleet: Fleet, kind: type[T], problem: Callable[[T], str | None]) -> list[T]:
     records, problems = _inspect_records(path, fleet, kind, problem)
     if problems:
-        more = len(problems) - PROBLEMS_SHOWN
-        rest = [f"and {more} more"] if more > 0 else []
-        raise DataError("\n  ".join([f"{path}:", *problems[:PROBLEMS_SHOWN], *rest]))
+        raise _refusal(path, problems)
     return records
+
+
+def _refusal(path: Path, problems: list[str]) -> DataError:
+    more = len(problems) - PROBLEMS_SHOWN
+    rest = [f"and {more} more"] if more > 0 else []
+    return DataError("\n  ".join([f"{path}:", *problems[:PROBLEMS_SHOWN], *rest]))
 
 
 def _inspect_records(
