@@ -17,6 +17,7 @@ RNG = np.random.default_rng(5)
 MODE = RNG.integers(0, 4, VEHICLES * LENGTH)
 NOISE = RNG.normal(size=(VEHICLES * LENGTH, 4))
 SENSOR = MODE * 30.0 + NOISE[:, 0]
+RARE = np.where(np.repeat(np.arange(VEHICLES), LENGTH) < 5, MODE > 1, 0) * 7.0
 
 
 def found(**columns: Any) -> Regimes:
@@ -36,6 +37,7 @@ def test_a_setting_that_moves_a_sensor_is_a_regime_signal() -> None:
 @pytest.mark.parametrize(
     ("column", "sensor"),
     [
+        (RARE, RARE + NOISE[:, 0]),
         (np.array([0.0, 10, 25, 60])[MODE], NOISE[:, 0]),
         (NOISE[:, 1], SENSOR),
         (np.where(RNG.random(len(MODE)) < 0.01, 5.0, 0.0), SENSOR),
@@ -43,7 +45,15 @@ def test_a_setting_that_moves_a_sensor_is_a_regime_signal() -> None:
         (np.round(SENSOR / 30), NOISE[:, 2]),
         (np.array([0.0, 10, 25, 60])[MODE] + np.tile(np.linspace(0, 0.1, LENGTH), VEHICLES), SENSOR),
     ],
-    ids=["moves nothing", "noise", "rare events", "fixed for each vehicle", "even steps", "wears within its levels"],
+    ids=[
+        "in few vehicles",
+        "moves nothing",
+        "noise",
+        "rare events",
+        "fixed for each vehicle",
+        "even steps",
+        "wears within its levels",
+    ],
 )
 def test_what_is_no_regime_is_not_taken_for_one(column: np.ndarray, sensor: np.ndarray) -> None:
     """Columns that look like a mode in one way but fail in another are left to be scored."""

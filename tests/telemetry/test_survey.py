@@ -53,9 +53,10 @@ def test_a_column_without_a_sensor_in_it_is_left_out(tmp_path: Path, column: np.
         RNG.normal(size=ROWS) + np.repeat(RNG.normal(size=VEHICLES), LENGTH),
         RNG.poisson(0.1, ROWS),
         WEAR.round(),
+        (CYCLE // 30).astype(float),
         np.where(RNG.random(ROWS) < 0.1, np.nan, WEAR),
     ],
-    ids=["noise about each vehicle's own level", "rare error counts", "coarse", "with gaps"],
+    ids=["noise about each vehicle's own level", "rare error counts", "coarse", "a few steps up", "with gaps"],
 )
 def test_a_column_that_may_be_a_sensor_is_scored(tmp_path: Path, column: np.ndarray) -> None:
     """Whatever might show a fault is kept."""
