@@ -81,9 +81,8 @@ class Cursor:
             if not self._first <= self.offset < self._first + len(self._values) and not self._load(connection):
                 break
             skip = self.offset - self._first
-            piece = self._values[skip : skip + limit - len(values)]
-            values = values + piece if values else piece
-            self.offset += len(piece)
+            values += self._values[skip : skip + limit - len(values)]
+            self.offset = start + len(values)
         offsets: NDArray[np.int64] = np.arange(start, self.offset, dtype=np.int64)
         return Block(self.partition, offsets, values) if values else None
 

@@ -49,7 +49,7 @@ class EmbeddedLog:
             known = {name for (name,) in connection.execute("SELECT name FROM topics")}
             made = [name for name in partitions if name not in known]
             for name in made:
-                keep = None if name in compacted else retention_ms
+                keep = None if name in compacted or retention_ms < 0 else retention_ms
                 row = connection.execute("INSERT INTO topics (name, retention_ms) VALUES (?, ?)", (name, keep))
                 numbers = ((row.lastrowid, number) for number in range(partitions[name]))
                 connection.executemany("INSERT INTO partitions (topic, number) VALUES (?, ?)", numbers)

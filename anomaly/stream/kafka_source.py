@@ -78,8 +78,12 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """What the group was told of `partitions`."""
-        there = {p.partition: retried(partial(self._consumer.committed, p), self._limits.retry_s) for p in self._those(partitions)}
-        return {number: offset for number, offset in there.items() if offset is not None}
+        found = {}
+        for partition in self._those(partitions):
+            offset = retried(partial(self._consumer.committed, partition), self._limits.retry_s)
+            if offset is not None:
+                found[partition.partition] = offset
+        return found
 
     def lag(self) -> Mapping[int, int]:
         """Messages each owned partition still has to read, as of its last fetch."""

@@ -107,7 +107,7 @@ class Log(Protocol):
     ) -> list[str]:
         """Create those of the topics that are missing; answers their names.
 
-        Those in `compacted` keep the last message of each key for ever, not all for `retention_ms`.
+        Messages are kept for `retention_ms`, -1: for ever. Those in `compacted` keep the last one of each key.
         `replication` is the number of brokers that hold each partition, where a log has more than one.
         """
 
