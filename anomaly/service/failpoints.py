@@ -1,13 +1,14 @@
 """Named places where a test may kill the process, so that what survives a kill is shown and not hoped for.
 
 `ANOMALY_FAILPOINT=name[:nth]` in the environment kills this process (SIGKILL) when the place is passed for the
-nth time (1 if not said). Without the variable a failpoint costs one comparison.
+nth time (1 if not said). Without the variable a failpoint costs one call.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from functools import cache
 
 from anomaly.errors import ConfigError
 
@@ -30,22 +31,32 @@ NAMES = (
 )
 
 
-def _wanted() -> tuple[str, int]:
-    """The failpoint that the environment asks for, and at which pass."""
-    name, _, nth = os.environ.get(VARIABLE, "").partition(":")
-    if name and (name not in NAMES or not (nth or "1").isdigit()):
-        raise ConfigError(f"{VARIABLE}: no failpoint `{name}:{nth or 1}`; known are {', '.join(NAMES)}")
-    return name, int(nth or 1)
 
 
-_NAME, _left = _wanted()
+@cache
+def _armed() -> _Armed | None:
+    """What the environment asked for when the first failpoint was passed."""
+    asked = os.environ.get(VARIABLE)
+    if not asked:
+        return None
+    name, _, nth = asked.partition(":")
+    if name not in NAMES or not (nth or "1").isdigit():
+        raise ConfigError(f"{VARIABLE}: there is no failpoint `{asked}`; known are {', '.join(NAMES)}")
+    return _Armed(name, int(nth or 1))
+
+
+class _Armed:
+    """The failpoint that is to kill, and how many passes are left."""
+
+    def __init__(self, name: str, left: int) -> None:
+        self.name = name
+        self.left = left
 
 
 def failpoint(name: str) -> None:
     """Die here if the environment asks for it."""
-    global _left
-    if name != _NAME:
-        return
-    _left -= 1
-    if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    armed = _armed()
+    if armed is not None and armed.name == name:
+        armed.left -= 1
+        if armed.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

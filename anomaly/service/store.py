@@ -34,7 +34,12 @@ from anomaly.service.stored import (
 )
 
 WAIT_S = 60.0
+"""How long another process may stay inside a transaction before a start gives up."""
 T = TypeVar("T")
+
+
+class LostPartition(StateError):
+    """Another process owns the partition by now; nothing was written."""
 
 
 class Checkpoint(NamedTuple):
@@ -44,7 +49,7 @@ class Checkpoint(NamedTuple):
     `alerts` are changes of open alerts, id to bytes, None where one was closed.
     """
 
-    offset: int
+    offset: int | None
     state: bytes
     base: bool
     positions: Mapping[str, Mapping[int, int]]
@@ -102,7 +107,7 @@ class PartitionStore(StoreReader):
         return epoch
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write all of it, or nothing. StateError if another process owns the partition by now."""
+        """Write all of it, or nothing. LostPartition if it is somebody else's by now."""
         failpoint("checkpoint.before_begin")
         with self._owned() as connection:
             if checkpoint.base:
@@ -120,7 +125,7 @@ class PartitionStore(StoreReader):
         """Record files that hold all rows of the logs named, and drop these rows, in one transaction."""
         with self._owned() as connection:
             for name, paths in files.items():
-                connection.executemany("INSERT INTO files VALUES (?, ?)", [(path, name) for path in paths])
+                connection.executemany("INSERT INTO files VALUES (?, ?)", [(name, path) for path in paths])
                 connection.execute("DELETE FROM rows WHERE name = ?", (name,))
             failpoint("cut.before_commit")
         failpoint("cut.after_commit")
@@ -137,7 +142,7 @@ class PartitionStore(StoreReader):
         with sqlite_errors(self.path), transaction(self._connection) as connection:
             epoch = connection.execute("SELECT epoch FROM owner").fetchone()[0]
             if epoch != self.epoch:
-                raise StateError(
+                raise LostPartition(
                     f"{self.path}: another process took this partition over (its epoch is {epoch}, ours {self.epoch});"
                     " nothing was written. Start again to go on with the partitions that are left"
                 )

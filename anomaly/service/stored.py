@@ -28,7 +28,7 @@ SCHEMA = (
     " STRICT",
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
     " ipc BLOB NOT NULL) STRICT",
-    "CREATE TABLE files (path TEXT PRIMARY KEY, name TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE files (name TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (name, path)) STRICT, WITHOUT ROWID",
 )
 
 
@@ -145,7 +145,7 @@ class StoreReader:
         return [(row[0], Letter(*row[1:])) for row in rows]
 
     def files(self) -> dict[str, list[str]]:
-        """Recorded files by log, as paths below the run's folder."""
+        """Recorded files by log, as paths below the log's folder."""
         found: dict[str, list[str]] = {}
         for name, path in self._query("SELECT name, path FROM files ORDER BY path"):
             found.setdefault(name, []).append(path)

@@ -1,0 +1,60 @@
+"""`anomaly score`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+
+class From(StrEnum):
+    """Where a partition without a stored offset begins."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+class LogLevel(StrEnum):
+    """The least important log lines that are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def score(
+    config: Path = typer.Option(..., "--config", help="The fleet file."),
+    bootstrap_server: str | None = typer.Option(None, "--bootstrap-server", help="Kafka, HOST:PORT."),
+    log: Path | None = typer.Option(None, "--log", help="An embedded log instead of Kafka."),
+    folder: Path | None = typer.Option(None, "--dir", help="Where the run is written; default run/<fleet name>."),
+    models: Path = typer.Option(Path("models"), "--models", help="The registry."),
+    group: str | None = typer.Option(None, "--group", help="The consumer group; default the fleet's name."),
+    first: From = typer.Option(From.EARLIEST, "--from", help="Where a new group starts."),
+    fresh_state: bool = typer.Option(False, "--fresh-state", help="Give state and offsets up and start over."),
+    command_config: Path | None = typer.Option(None, "--command-config", help="A Kafka client.properties."),
+    stop_at_end: bool = typer.Option(False, "--stop-at-end", help="End when everything that was there is scored."),
+    metrics_port: int | None = typer.Option(None, "--metrics-port", help="On 127.0.0.1; 0: none; default 9464."),
+    log_level: LogLevel = typer.Option(LogLevel.INFO, "--log-level", help="Least important lines to show."),
+) -> None:
+    """Score the live stream: decisions, alerts and dead letters, until SIGTERM or Ctrl-C."""
+    from anomaly import fleet as fleets
+    from anomaly.service import logs
+    from anomaly.service.run import Process, run
+    from anomaly.service.scorer import Options
+    from anomaly.stream.client_properties import read_client_properties
+    from anomaly.stream.open import open_log
+
+    logs.configure(log_level.value)
+    fleet = fleets.load(config)
+    client = read_client_properties(command_config) if command_config else {}
+    name = group or client.get("group.id") or fleet.name
+    options = Options(folder or Path("run") / fleet.name, name, first.value, fresh_state, stop_at_end)
+    opened = open_log(bootstrap_server, log, command_config)
+    try:
+        code = run(fleet, opened, Process(models, options, metrics_port))
+    finally:
+        opened.close()
+    if code:
+        raise typer.Exit(code)

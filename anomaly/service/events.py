@@ -1,0 +1,89 @@
+"""Vehicle events and labels as the scorer reads them: whole, outside its group, before every poll."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from anomaly.engine.engine import Restart
+from anomaly.fleet import Fleet
+from anomaly.stream.ports import Block, Log, Reader
+from anomaly.telemetry.decode import decode_events, decode_labels
+from anomaly.telemetry.records import Label, VehicleEvent
+
+TOPICS = ("vehicle-events", "labels")
+Positions = dict[str, dict[int, int]]
+
+
+class Told(NamedTuple):
+    """One message of such a topic: what it starts again (None: nothing), or why it could not be used."""
+
+    topic: str
+    partition: int
+    offset: int
+    restart: Restart | None
+    failure: str | None
+    payload: bytes
+
+
+def restart_of(fleet: Fleet, record: VehicleEvent | Label) -> Restart | None:
+    """What `record` starts again by the fleet file: an event at its `ts`, a "no fault" at its `reported_at`."""
+    kinds = fleet.baseline.restart_on
+    if isinstance(record, VehicleEvent):
+        return Restart(record.id, record.vehicle, record.ts) if record.kind in kinds else None
+    if record.verdict != "no_fault" or "no_fault" not in kinds or record.reported_at is None:
+        return None
+    return Restart(f"no_fault:{record.vehicle}:{record.start}:{record.source}", record.vehicle, record.reported_at)
+
+
+class Feeds:
+    """Reads both topics from `positions` on (full topic name to partition to offset), or from their start."""
+
+    def __init__(self, log: Log, fleet: Fleet, positions: Mapping[str, Mapping[int, int]]) -> None:
+        self._fleet = fleet
+        names = [fleet.topic(name) for name in TOPICS]
+        self._readers: dict[str, Reader] = {name: log.reader(name, positions.get(name, {})) for name in names}
+
+    def read(self) -> list[Told]:
+        """Everything that came since the last call, in order."""
+        return [
+            told
+            for name, reader in self._readers.items()
+            for block in reader.read_to_end()
+            for told in _told(self._fleet, name, block)
+        ]
+
+    @property
+    def positions(self) -> Positions:
+        """How far both topics were read."""
+        return {name: dict(reader.positions) for name, reader in self._readers.items()}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for reader in self._readers.values():
+            reader.close()
+
+
+def _told(fleet: Fleet, topic: str, block: Block) -> Iterator[Told]:
+    decode = decode_events if topic == fleet.topic("vehicle-events") else decode_labels
+    records, failures = decode(block.values)
+    reasons = {failure.position: failure.reason for failure in failures}
+    good: Iterator[VehicleEvent | Label] = iter(records)
+    for position, (offset, payload) in enumerate(zip(block.offsets.tolist(), block.values, strict=True)):
+        reason = reasons.get(position)
+        restart = restart_of(fleet, next(good)) if reason is None else None
+        yield Told(topic, block.partition, offset, restart, reason, payload)
+
+
+def earliest(stored: Sequence[Positions]) -> Positions:
+    """The positions from which nothing is missed by any of the partitions whose positions are `stored`.
+
+    >>> earliest([{"e": {0: 4, 1: 2}}, {"e": {0: 3, 1: 7}}])
+    {'e': {0: 3, 1: 2}}
+    """
+    topics = set.intersection(*(set(positions) for positions in stored)) if stored else set()
+    found: Positions = {}
+    for topic in sorted(topics):
+        numbers = set.intersection(*(set(positions[topic]) for positions in stored))
+        found[topic] = {number: min(positions[topic][number] for positions in stored) for number in sorted(numbers)}
+    return found

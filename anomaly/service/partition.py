@@ -1,0 +1,264 @@
+"""One partition from bytes to a checkpoint: decode, restarts, decisions, alerts, log rows, dead letters."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from anomaly.alerts.book import AlertBook
+from anomaly.engine.engine import Engine
+from anomaly.engine.frame import Frame
+from anomaly.engine.outcome import Applied
+from anomaly.fleet import Fleet
+from anomaly.service.events import Positions, Told
+from anomaly.service.failpoints import failpoint
+from anomaly.service.metrics import Metrics
+from anomaly.service.rollout import Rollout
+from anomaly.service.rows import LogRows, cut
+from anomaly.service.store import Checkpoint, PartitionStore
+from anomaly.service.stored import Control, Letter
+from anomaly.stream.ports import Block
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.records import Alert, DeadLetter
+
+ALERT_WITHIN_S = 0.1
+"""An alert is written down, and then sent, within this time."""
+
+
+class Shared(NamedTuple):
+    """What the partitions of one process share. `homes` tells in which partition a vehicle was seen."""
+
+    fleet: Fleet
+    frame: Frame
+    folder: Path
+    topic: str
+    decoder: Decoder
+    metrics: Metrics
+    homes: dict[str, int]
+
+
+class Fresh:
+    """What happened since the last checkpoint; `due_s` is when the next one must be."""
+
+    def __init__(self) -> None:
+        self.control: list[Control] = []
+        self.letters: list[Letter] = []
+        self.readings = 0
+        self.changed = False
+        self.due_s = float("inf")
+
+    def until(self, due_s: float) -> None:
+        """Something changed that has to be written by `due_s`."""
+        self.changed = True
+        self.due_s = min(self.due_s, due_s)
+
+
+class PartitionScorer:
+    """Goes on where `store` stopped; what it does exists once `checkpoint` returned. Times are monotonic seconds."""
+
+    def __init__(self, shared: Shared, partition: int, store: PartitionStore, rollout: Rollout) -> None:
+        self.partition = partition
+        self.store = store
+        self.engine = Engine(shared.fleet, shared.frame)
+        for blob in store.state():
+            self.engine.apply(blob)
+        self.book = AlertBook()
+        self.book.restore(store.alerts().items())
+        self.next_offset = store.offset()
+        self.positions: Positions = store.positions()
+        self.has_letters = bool(store.pending(1))
+        self._shared = shared
+        self._name = f"{shared.topic}-{partition}"
+        self._rows = LogRows(shared.fleet, partition)
+        self._fresh = Fresh()
+        self._sizes = store.sizes()
+        self._cut_s = time.monotonic()
+        self._rollout = rollout
+        self._to_use: Rollout | None = rollout
+        for vehicle in self.engine.vehicles:
+            shared.homes.setdefault(vehicle, partition)
+
+    def use(self, rollout: Rollout) -> None:
+        """Score with `rollout` from the next block on."""
+        self._to_use = rollout
+
+    def tell(self, messages: Sequence[Told], positions: Positions, now_s: float) -> None:
+        """Take in what came on the topics that are read whole, up to `positions`; what is known is passed over."""
+        if positions == self.positions:
+            return
+        new = [told for told in messages if told.offset >= self._position(told)]
+        restarts = [told.restart for told in new if told.restart is not None]
+        late = self.engine.add_restarts(restarts)
+        self._shared.metrics.late_events.inc(late)
+        if self.partition == 0:  # so that of all partitions one writes it
+            for told in new:
+                if told.failure is not None:
+                    self._bury(told.topic, told.partition, told.offset, told.failure, told.payload)
+        self.positions = {topic: dict(offsets) for topic, offsets in positions.items()}
+        self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
+
+    def _position(self, told: Told) -> int:
+        return self.positions.get(told.topic, {}).get(told.partition, 0)
+
+    def process(self, block: Block, now_s: float) -> int:
+        """Decide all readings of `block`, which follows the last one; answers how many alarmed."""
+        self._switch(int(block.offsets[0]))
+        decoded = self._shared.decoder.decode(block.values, block.offsets)
+        for failure in decoded.failures:
+            offset = int(block.offsets[failure.position])
+            self._bury(self._shared.topic, self.partition, offset, failure.reason, block.values[failure.position])
+        for name, times in decoded.unknown.items():
+            self._shared.metrics.count_unknown(name, times)
+        batch = self._at_home(decoded.batch, block)
+        alarms = self._decide(batch, now_s) if len(batch) else 0
+        self.next_offset = int(block.offsets[-1]) + 1
+        self._fresh.readings += len(batch)
+        self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
+        return alarms
+
+    def _decide(self, batch: Batch, now_s: float) -> int:
+        started_s = time.perf_counter()
+        shared, arms = self._shared, self._rollout.arms
+        outcome = self.engine.decide(batch)
+        failpoint("batch.after_decide")
+        self._log_applied(outcome.applied, batch)
+        alerts = self.book.apply(outcome, batch, shared.fleet, arms)
+        self._fresh.letters += [_alert_letter(shared.fleet.topic("alerts"), alert) for alert in alerts]
+        if alerts:
+            self._fresh.until(now_s + ALERT_WITHIN_S)
+        for alert in alerts:
+            shared.metrics.alerts.labels(alert.state).inc()
+        self._rows.add(outcome, batch, arms)
+        shared.metrics.count(outcome)
+        shared.metrics.batch_s.observe(time.perf_counter() - started_s)
+        return int(outcome.decisions.alarm.sum())
+
+    def _switch(self, offset: int) -> None:
+        """Put a rollout that waits into force; it is on the control log if it is another one than the last."""
+        if self._to_use is None:
+            return
+        self._rollout, self._to_use = self._to_use, None
+        self.engine.use(self._rollout.arms, self._rollout.assign)
+        self._note(offset, "models", self._rollout.payload)
+        self._note(offset, "fleet", msgspec.json.encode(self._shared.fleet, order="deterministic"))
+
+    def _note(self, offset: int, kind: str, payload: bytes) -> None:
+        """A row of the control log for all vehicles, unless the last of its kind says the same."""
+        digest = hashlib.sha256(payload).hexdigest()
+        known = [row for row in self._fresh.control if row.kind == kind]
+        last = known[-1] if known else self.store.last_control(kind)
+        if last is None or last.digest != digest:
+            self._fresh.control.append(Control(offset, None, kind, digest, None, payload))
+
+    def _log_applied(self, applied: Applied, batch: Batch) -> None:
+        for row, event, ts in zip(applied.row.tolist(), applied.event, applied.ts, strict=True):
+            vehicle = batch.vehicles[row]
+            payload = msgspec.json.encode({"id": event, "vehicle": vehicle, "ts": ts})
+            digest = hashlib.sha256(payload).hexdigest()
+            self._fresh.control.append(Control(int(batch.offsets[row]), vehicle, "restart", digest, ts, payload))
+
+    def _at_home(self, batch: Batch, block: Block) -> Batch:
+        """The readings of vehicles that belong to this partition; others are dead letters."""
+        homes = self._shared.homes
+        found = list(map(homes.get, batch.vehicles))
+        if found.count(self.partition) == len(found):
+            return batch
+        foreign = [
+            row
+            for row, vehicle in enumerate(batch.vehicles)
+            if homes.setdefault(vehicle, self.partition) != self.partition
+        ]
+        if not foreign:
+            return batch
+        told: set[int] = set()
+        for row in foreign:
+            offset, vehicle = int(batch.offsets[row]), batch.vehicles[row]
+            if offset not in told:
+                told.add(offset)
+                reason = (
+                    f"partition: vehicle {vehicle} belongs to partition {homes[vehicle]}, this came in "
+                    f"{self.partition}; key messages by vehicle"
+                )
+                payload = block.values[int(np.searchsorted(block.offsets, offset))]
+                self._bury(self._shared.topic, self.partition, offset, reason, payload)
+        return batch.take(np.delete(np.arange(len(batch)), foreign))
+
+    def _bury(self, topic: str, partition: int, offset: int, reason: str, payload: bytes) -> None:
+        letter = DeadLetter(reason=reason, topic=topic, partition=partition, offset=offset, payload=payload)
+        key = f"{topic}-{partition}-{offset}".encode()
+        dead = self._shared.fleet.topic("dead-letters")
+        self._fresh.letters.append(Letter(dead, key, msgspec.json.encode(letter)))
+        self._shared.metrics.dead_letters.labels(reason_class(reason)).inc()
+
+    def due(self, now_s: float) -> bool:
+        """Whether a checkpoint must be written now."""
+        many = self._fresh.readings >= self._shared.fleet.stream.checkpoint_every_readings
+        return self._fresh.changed and (many or now_s >= self._fresh.due_s)
+
+    @property
+    def due_s(self) -> float:
+        """When the next checkpoint must be written."""
+        return self._fresh.due_s
+
+    def checkpoint(self, now_s: float) -> None:
+        """Write down everything since the last one, and cut log files when that is due."""
+        if self._fresh.changed:
+            self._write()
+        log = self._shared.fleet.log
+        full = self._sizes.rows >= log.cut_every_mb * 1e6
+        if self._sizes.rows and (full or now_s - self._cut_s >= log.cut_every_s):
+            cut(self.store, self._shared.folder, self._shared.fleet, self._name)
+            self._sizes = self._sizes._replace(rows=0)
+            self._cut_s = now_s
+
+    def _write(self) -> None:
+        started_s = time.perf_counter()
+        base = self._sizes.base == 0 or self._sizes.deltas > self._sizes.base
+        state = self.engine.snapshot() if base else self.engine.delta()
+        rows = self._rows.take()
+        self.store.checkpoint(
+            Checkpoint(
+                offset=self.next_offset,
+                state=state,
+                base=base,
+                positions=self.positions,
+                control=self._fresh.control,
+                alerts=dict(self.book.changed()),
+                outbox=self._fresh.letters,
+                rows=rows,
+            )
+        )
+        self.has_letters = self.has_letters or bool(self._fresh.letters)
+        self._fresh = Fresh()
+        kept = (len(state), 0) if base else (self._sizes.base, self._sizes.deltas + len(state))
+        self._sizes = self._sizes._replace(
+            base=kept[0], deltas=kept[1], rows=self._sizes.rows + sum(len(part.ipc) for part in rows)
+        )
+        metrics = self._shared.metrics
+        metrics.state_bytes.labels(str(self.partition)).set(sum(kept))
+        metrics.checkpoint_s.observe(time.perf_counter() - started_s)
+
+
+def reason_class(reason: str) -> str:
+    """One of few words for a dead letter's reason, so that metrics stay few: partition, version or decode.
+
+    >>> reason_class("version 9 is newer than this program reads (1)")
+    'version'
+    """
+    first = reason.partition(" ")[0].rstrip(":")
+    return first if first in {"partition", "version"} else "decode"
+
+
+def _alert_letter(topic: str, alert: Alert) -> Letter:
+    return Letter(topic, _subject(alert.subject.values()), msgspec.json.encode(alert))
+
+
+def _subject(names: Collection[str]) -> bytes:
+    return "/".join(names).encode()

@@ -1,0 +1,99 @@
+"""Which models score now: the champion and what experiments say, read again when their files change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from anomaly.engine.frame import Frame
+from anomaly.engine.model import Arm, Model
+from anomaly.errors import ConfigError
+from anomaly.experiments.active import active_arms
+from anomaly.registry.store import Registry
+
+
+class Rollout(NamedTuple):
+    """Arms and who is in them; `payload` is what the control log keeps of it: models, experiment files."""
+
+    arms: Sequence[Arm]
+    assign: Callable[[str], int]
+    payload: bytes
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout as the control log has it: enough to repeat it. `files` are the experiment files by name."""
+
+    champion: str
+    models: dict[str, str]
+    files: dict[str, str]
+
+
+class Rollouts:
+    """Reads rollouts of one fleet from a registry and a folder of experiments; loads each model once."""
+
+    def __init__(self, registry: Registry, fleet: str, experiments: Path) -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self._experiments = experiments
+        self._models: dict[str, tuple[Model, Frame]] = {}
+        self._seen: tuple[object, ...] = ()
+
+    def changed(self) -> bool:
+        """Whether files changed since the last `read`; what they say may still be the same."""
+        return self._signature() != self._seen
+
+    def read(self) -> tuple[Rollout, Frame]:
+        """What the files say now. Raises ConfigError or ModelError if that cannot be run."""
+        self._seen = self._signature()
+        files = {path.name: path.read_text(encoding="utf-8") for path in self._files()}
+        champion = self._registry.resolve(f"{self._fleet}@champion").reference
+        return self._rollout(champion, self._experiments, files)
+
+    def repeat(self, payload: bytes, folder: Path) -> tuple[Rollout, Frame]:
+        """The rollout that the control log has; its experiment files are written to `folder`."""
+        recorded = msgspec.json.decode(payload, type=Recorded)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in recorded.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return self._rollout(recorded.champion, folder, recorded.files)
+
+    def _rollout(self, champion: str, folder: Path, files: dict[str, str]) -> tuple[Rollout, Frame]:
+        used: dict[str, Frame] = {}
+
+        def resolve(reference: str) -> Model:
+            model, used[reference] = self._load(champion if reference.endswith("@champion") else reference)
+            return model
+
+        arms, assign, _ = active_arms(folder, resolve)
+        frames = {frame.digest: frame for frame in used.values()}
+        if len(frames) > 1:
+            named = ", ".join(f"{name} has {frame.digest[:12]}" for name, frame in used.items())
+            raise ConfigError(f"all models of a rollout need one frame, and {named}; train without --refit-frame")
+        recorded = Recorded(champion=champion, models={arm.name: arm.model.digest for arm in arms}, files=files)
+        payload = msgspec.json.encode(recorded, order="deterministic")
+        return Rollout(arms, assign, payload), next(iter(frames.values()))
+
+    def _load(self, reference: str) -> tuple[Model, Frame]:
+        entry = self._registry.resolve(reference)
+        if entry.reference not in self._models:
+            loaded = self._registry.load(entry)
+            self._models[entry.reference] = loaded.engine_model(), Frame.from_json(loaded.frame)
+        return self._models[entry.reference]
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self._experiments.glob("*") if path.suffix in {".toml", ".json"})
+
+    def _signature(self) -> tuple[object, ...]:
+        """Changes whenever a file was replaced: name, inode, time and size of each."""
+        paths = [self._registry.folder / self._fleet / "aliases.json", *self._files()]
+        stats = [(path.name, path.stat()) for path in paths if path.exists()]
+        return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def payload_digest(payload: bytes) -> str:
+    """Hex SHA-256, as the control log has it."""
+    return hashlib.sha256(payload).hexdigest()

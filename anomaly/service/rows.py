@@ -1,0 +1,118 @@
+"""Rows of the decision log and the archive: gathered between checkpoints, kept in the store, cut into files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from anomaly.engine.model import Arm
+from anomaly.engine.outcome import Outcome
+from anomaly.feedback import archive, decisions
+from anomaly.fleet import Fleet
+from anomaly.service.failpoints import failpoint
+from anomaly.service.store import LostPartition, PartitionStore
+from anomaly.service.stored import Rows, StoreReader, store_paths
+from anomaly.telemetry.batch import Batch
+
+DECISIONS, ARCHIVE = "decisions", "archive"
+LOGS = (DECISIONS, ARCHIVE)
+
+
+class LogRows:
+    """What one partition has to log since the last checkpoint, as Arrow tables."""
+
+    def __init__(self, fleet: Fleet, partition: int) -> None:
+        self._fleet = fleet
+        self._partition = partition
+        self._tables: dict[str, list[Any]] = {name: [] for name in LOGS}
+
+    def add(self, outcome: Outcome, batch: Batch, arms: Sequence[Arm]) -> None:
+        """Log the decisions that the fleet file keeps, and the readings if it keeps them."""
+        kept = decisions.keep(outcome, batch, self._fleet)
+        if len(kept):
+            table = decisions.decision_table(outcome, batch, arms, self._fleet, self._partition, kept)
+            self._tables[DECISIONS].append(table)
+        if self._fleet.log.archive == "all":
+            self._tables[ARCHIVE].append(archive.reading_table(batch, self._fleet, self._partition))
+
+    def take(self) -> list[Rows]:
+        """All that was added since the last call, one entry a log that has any."""
+        taken = [_packed(name, tables) for name, tables in self._tables.items() if tables]
+        self._tables = {name: [] for name in LOGS}
+        return taken
+
+
+def _packed(name: str, tables: list[Any]) -> Rows:
+    import pyarrow as pa
+
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    offsets = table["offset"]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    return Rows(name, offsets[0].as_py(), offsets[-1].as_py(), sink.getvalue().to_pybytes())
+
+
+def unpacked(rows: Iterable[Rows]) -> list[Any]:
+    """The Arrow tables of `rows`."""
+    import pyarrow as pa
+
+    return [pa.ipc.open_stream(part.ipc).read_all() for part in rows]
+
+
+def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> None:
+    """Make files of all rows in the store below `folder`, record them, and drop the rows.
+
+    Raises LostPartition, and leaves no file, if the partition is somebody else's by now.
+    """
+    import pyarrow as pa
+
+    failpoint("cut.before_write")
+    written: dict[str, list[str]] = {}
+    for name in LOGS:
+        rows = store.rows(name)
+        if rows:
+            table = pa.concat_tables(unpacked(rows)).unify_dictionaries()
+            file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
+            written[name] = archive.write_cut(table, folder / name, fleet, file)
+    failpoint("cut.after_write")
+    try:
+        store.record_cut(written)
+    except LostPartition:
+        for name, paths in written.items():
+            for path in paths:
+                (folder / name / path).unlink(missing_ok=True)
+        raise
+
+
+def drop_unrecorded(folder: Path, partition: str, store: PartitionStore) -> None:
+    """Delete what a cut of this partition left unfinished below `folder`."""
+    recorded = store.files()
+    for name in LOGS:
+        archive.delete_unrecorded(folder / name, partition, recorded.get(name, []))
+
+
+def read_log(folder: Path, name: str, schema: Any) -> Any:
+    """All rows of a log of all partitions below `folder`, recorded files and stores together, as one table.
+
+    Where a group started over, or several groups wrote here, a reading may be there more than once.
+    """
+    recorded: list[str] = []
+    tables: list[Any] = []
+    for path in store_paths(folder):
+        store = StoreReader(path)
+        recorded += store.files().get(name, [])
+        tables += unpacked(store.rows(name))
+        store.close()
+    return archive.read_table(folder / name, schema, recorded, tables)
+
+
+def read_decisions(folder: Path) -> Any:
+    """The decision log of a run, as a table of `anomaly.feedback.decisions.schema()`."""
+    return read_log(folder, DECISIONS, decisions.schema())
+
+
+def read_archive(folder: Path, fleet: Fleet) -> Any:
+    """The archived readings of a run, as a table of `anomaly.feedback.archive.reading_schema(fleet)`."""
+    return read_log(folder, ARCHIVE, archive.reading_schema(fleet))

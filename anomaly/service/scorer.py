@@ -1,0 +1,289 @@
+"""The scorer: owns partitions of one topic, scores what arrives, and writes down what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import structlog
+
+from anomaly.errors import AnomalyError, ConfigError, PeerError, StateError
+from anomaly.fleet import Fleet
+from anomaly.registry.store import Registry
+from anomaly.service.delivery import Delivery
+from anomaly.service.events import Feeds, Told, earliest
+from anomaly.service.failpoints import failpoint
+from anomaly.service.logs import Summary
+from anomaly.service.metrics import Listener, Metrics
+from anomaly.service.partition import PartitionScorer, Shared
+from anomaly.service.rollout import Rollouts
+from anomaly.service.rows import drop_unrecorded
+from anomaly.service.store import LostPartition, PartitionStore
+from anomaly.service.stored import Identity, store_path
+from anomaly.stream.offsets import no_topic
+from anomaly.stream.ports import Block, Log, Source
+from anomaly.telemetry.decode import Decoder
+
+IDLE_S = 0.1
+"""How long the loop waits for a first message; what has arrived never waits."""
+POLL_BATCHES = 4
+"""Micro-batches in one poll, so that reading events to their end costs little of it."""
+LAG_EVERY_S = 1.0
+BACK_OFF_S = 1.0
+OpenStore = Callable[..., PartitionStore]
+
+
+class Options(NamedTuple):
+    """How a scorer is run: where it writes, as which group, from where, and when it ends."""
+
+    folder: Path
+    group: str
+    first: Literal["earliest", "latest"] = "earliest"
+    fresh_state: bool = False
+    stop_at_end: bool = False
+
+
+class Scorer:
+    """A member of a group that scores one fleet's telemetry; `run` returns when it was stopped or is at the end.
+
+    Raises PeerError for a missing topic, ConfigError for a combination that cannot be run.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        log: Log,
+        registry: Registry,
+        options: Options,
+        metrics: Metrics,
+        open_store: OpenStore = PartitionStore,
+    ) -> None:
+        self._fleet = fleet
+        self._log = log
+        self._options = options
+        self._metrics = metrics
+        self._open_store = open_store
+        self._topic = fleet.topic("telemetry")
+        self._check_topic()
+        self._rollouts = Rollouts(registry, fleet.name, options.folder / "experiments")
+        self._rollout, frame = self._rollouts.read()
+        self._identity = Identity(fleet.digest(), frame.digest)
+        self._shared = Shared(fleet, frame, options.folder, self._topic, Decoder(fleet), metrics, {})
+        self._partitions: dict[int, PartitionScorer] = {}
+        self._feeds: Feeds | None = None
+        self._delivery = Delivery(log.sink(), metrics)
+        self._paused: set[int] = set()
+        self._summary = Summary(time.monotonic())
+        self._lag_s = 0.0
+        self._stopping = False
+        self._broken = False
+        self._log_line = structlog.get_logger()
+        self._source: Source = log.source(self._topic, options.group, self, options.first)
+
+    def _check_topic(self) -> None:
+        topic = self._log.topic(self._topic)
+        if topic is None:
+            raise no_topic(self._topic, "the log")
+        if topic.partitions > 1 and self._fleet.context.cohort is not None:
+            raise ConfigError(
+                f"{self._topic} has {topic.partitions} partitions and the fleet file has context.cohort: cohorts are "
+                "learned within one partition; leave cohort out, or use a topic with one partition"
+            )
+
+    def stop(self) -> None:
+        """End `run` after the batch it is at; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self, listener: Listener | None = None) -> None:
+        """Score until stopped; then write everything down, send what is to be sent, and leave the group."""
+        try:
+            while not self._stopping:
+                if listener is not None:
+                    listener.turn()
+                if not self._turn() and self._options.stop_at_end and self._at_end():
+                    break
+        except BaseException:
+            self._broken = True
+            raise
+        finally:
+            self._leave()
+
+    def _turn(self) -> bool:
+        """One round: what has arrived, events before readings, then checkpoints that are due. False if idle."""
+        blocks = self._source.poll(POLL_BATCHES * self._fleet.stream.batch, self._patience_s())
+        if not self._tell():
+            return False
+        for block in blocks:
+            self._process(block)
+        now_s = time.monotonic()
+        due = [scorer for scorer in self._partitions.values() if scorer.due(now_s)]
+        for scorer in due:
+            self._checkpoint(scorer, now_s)
+        if due or not blocks:
+            self._reload()
+        self._deliver(now_s)
+        self._report(now_s)
+        return bool(blocks)
+
+    def _patience_s(self) -> float:
+        """How long to wait for messages: until the next checkpoint is due."""
+        due_s = min((scorer.due_s for scorer in self._partitions.values()), default=float("inf"))
+        return min(IDLE_S, max(0.0, due_s - time.monotonic()))
+
+    def _process(self, block: Block) -> None:
+        """Score a block in micro-batches, with a checkpoint wherever one is due."""
+        for start in range(0, len(block.values), self._fleet.stream.batch):
+            part = slice(start, start + self._fleet.stream.batch)
+            scorer = self._partitions.get(block.partition)
+            if scorer is None:
+                return
+            alarms = scorer.process(Block(block.partition, block.offsets[part], block.values[part]), time.monotonic())
+            self._summary.readings += len(block.values[part])
+            self._summary.alarms += alarms
+            if scorer.due(time.monotonic()):
+                self._checkpoint(scorer, time.monotonic())
+
+    def _tell(self) -> bool:
+        """Read events and labels to their end, and tell every partition; False if stopped while that cannot be."""
+        if not self._partitions:
+            return True
+        if self._feeds is None:
+            stored = [scorer.positions for scorer in self._partitions.values()]
+            self._feeds = Feeds(self._log, self._fleet, earliest(stored))
+        messages = self._read_feeds(self._feeds)
+        if messages is None:
+            return False
+        now_s, positions = time.monotonic(), self._feeds.positions
+        for scorer in self._partitions.values():
+            scorer.tell(messages, positions, now_s)
+        return True
+
+    def _read_feeds(self, feeds: Feeds) -> list[Told] | None:
+        """What is new; a log that is away is tried again until it answers, or the scorer is stopped (None)."""
+        while not self._stopping:
+            try:
+                return feeds.read()
+            except PeerError as error:
+                self._log_line.warning("events cannot be read, trying again", reason=str(error))
+                time.sleep(BACK_OFF_S)
+        return None
+
+    def _checkpoint(self, scorer: PartitionScorer, now_s: float) -> None:
+        """Write down what a partition did; one that is somebody else's by now is let go, unless it is the last."""
+        try:
+            scorer.checkpoint(now_s)
+        except LostPartition as error:
+            del self._partitions[scorer.partition]
+            scorer.store.close()
+            self._log_line.error("partition lost", partition=scorer.partition, reason=str(error))
+            if not self._partitions:
+                raise
+            return
+        self._tell_group(scorer)
+
+    def _tell_group(self, scorer: PartitionScorer) -> None:
+        if scorer.next_offset is not None:
+            self._source.commit({scorer.partition: scorer.next_offset})
+
+    def _reload(self) -> None:
+        """Take up a changed rollout; one that cannot be run is said, and the one in force goes on."""
+        if not self._rollouts.changed():
+            return
+        try:
+            rollout, frame = self._rollouts.read()
+            if frame.digest != self._identity.frame:
+                raise ConfigError(
+                    f"the rollout's models have frame {frame.digest[:12]}, the state here {self._identity.frame[:12]}; "
+                    "train without --refit-frame, or start again with --fresh-state"
+                )
+        except AnomalyError as error:
+            self._log_line.error("rollout refused, the one in force goes on", reason=str(error))
+            return
+        if rollout.payload != self._rollout.payload:
+            self._log_line.info("rollout changed", models=[arm.model.name for arm in rollout.arms])
+            self._rollout = rollout
+            for scorer in self._partitions.values():
+                scorer.use(rollout)
+
+    def _deliver(self, now_s: float) -> None:
+        """Send what checkpoints put into the outboxes; while that fails, nothing more is read."""
+        sendable = self._delivery.send(self._partitions.values(), now_s)
+        owned = set(self._partitions)
+        if not sendable and self._paused != owned:
+            self._source.pause(sorted(owned))
+            self._paused = owned
+        elif sendable and self._paused:
+            self._source.resume(sorted(self._paused & owned))
+            self._paused = set()
+
+    def _report(self, now_s: float) -> None:
+        if now_s - self._lag_s < LAG_EVERY_S:
+            return
+        self._lag_s = now_s
+        lag = self._source.lag()
+        for partition, messages in lag.items():
+            self._metrics.lag.labels(str(partition)).set(messages)
+        if self._summary.due(now_s):
+            self._summary.write(now_s, sum(lag.values()))
+
+    def _at_end(self) -> bool:
+        return bool(self._partitions) and not self._paused and not any(self._source.lag().values())
+
+    def _leave(self) -> None:
+        try:
+            self._source.close()
+        finally:
+            self._delivery.close()
+            if self._feeds is not None:
+                self._feeds.close()
+            for scorer in self._partitions.values():
+                scorer.store.close()
+
+    def assigned(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        """Take partitions over: their stores are opened, their state restored; see `ports.Owner`."""
+        committed = {} if self._options.fresh_state else self._source.committed(partitions)
+        for number in partitions:
+            self._partitions[number] = self._open(number, committed.get(number))
+            drop_unrecorded(self._options.folder, f"{self._topic}-{number}", self._partitions[number].store)
+        if self._feeds is not None:
+            self._feeds.close()
+            self._feeds = None
+        offsets = {number: self._partitions[number].next_offset for number in partitions}
+        self._log_line.info("partitions taken over", offsets={str(key): value for key, value in offsets.items()})
+        return offsets
+
+    def _open(self, partition: int, committed: int | None) -> PartitionScorer:
+        path = store_path(self._options.folder, self._options.group, self._topic, partition)
+        if not path.exists() and committed is not None:
+            raise StateError(
+                f"{path} is not there, but group {self._options.group} has read {self._topic}-{partition} up to "
+                f"{committed}: bring the store back, or start again without state by --fresh-state"
+            )
+        store = self._open_store(path, self._identity, self._options.fresh_state, self._say_waiting)
+        return PartitionScorer(self._shared, partition, store, self._rollout)
+
+    def _say_waiting(self, path: Path) -> None:
+        self._log_line.warning("waiting for another process that is inside a transaction", store=str(path))
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Give partitions up: a last checkpoint, what can be sent is sent, stores are closed."""
+        for number in partitions:
+            scorer = self._partitions.pop(number, None)
+            if scorer is None:
+                continue
+            if self._broken:  # in the middle of something: what the last checkpoint says is the truth
+                scorer.store.close()
+                continue
+            failpoint("drain.before_checkpoint")
+            try:
+                scorer.checkpoint(time.monotonic())
+                self._delivery.send([scorer], time.monotonic())
+                self._tell_group(scorer)
+            except LostPartition as error:
+                self._log_line.error("partition lost", partition=number, reason=str(error))
+            finally:
+                scorer.store.close()
+        self._paused -= set(partitions)
+        self._log_line.info("partitions given up", partitions=list(partitions))
