@@ -96,7 +96,7 @@ def _head(request: Request, found: Survey) -> Iterator[str]:
 
 def _signals(found: Survey) -> Iterator[str]:
     yield ""
-    yield f"# The {len(found.signals)} signals that are scored, in the order of the matrix. Each may have:"
+    yield f"# Signals that are scored, in the order of the matrix: {len(found.signals)}. Each may have:"
     for key, default in _group("signals.NAME"):
         yield f"#   {key} = {default}  # {KEYS[f'signals.NAME.{key}'].meaning}"
     yield "# The range that was seen is no limit: it would hide the very fault that is looked for."
@@ -123,6 +123,8 @@ def _left(found: Survey) -> Iterator[str]:
 def _context(found: Survey) -> Iterator[str]:
     yield ""
     yield "[context]"
+    yield "# What a vehicle is doing and where (speed, load, gear, outside temperature) belongs in `regime` rather"
+    yield "# than among the signals. Data alone show it only where it has a few separate values."
     if found.regime:
         names = ", ".join(_value(name) for name in found.regime)
         yield f"regime = [{names}]  # {KEYS['context.regime'].meaning}; {found.regimes} regimes"

@@ -23,6 +23,8 @@ SAME = 0.995
 """A signal that has one and the same value in this share of its readings is as good as constant."""
 MOST_COARSE = 20
 """A signal with at most so many values is coarse: long runs of equal ones are its nature."""
+LONGEST_RUN = 50
+"""A signal that held a value for longer than this may do so again."""
 SHORTEST_STUCK = 10
 """A stuck limit is never below this, however short the runs in the history."""
 NOISE_VEHICLES, NOISE_READINGS = 20, 2_000
@@ -225,7 +227,10 @@ def _remark(even: bool, residual: Floats, segments: Segments) -> str:
 
 
 def _nothing_within(column: Floats, residual: Floats, segments: Segments, regimes: Regimes) -> str | None:
-    """Why a column says nothing once its regime is known."""
+    """Why a column says nothing once its vehicle and regime are known."""
+    steps = np.diff(column)[segments.same]
+    if (steps != 0).sum() <= (1.0 - SAME) * len(steps):
+        return "hardly ever changes within a vehicle: it says what the vehicle is, not how it does"
     if regimes.number > 1 and _share_of_modes(column, regimes) >= SAME:
         return "is constant in each regime: it only repeats the regime signals"
     present = residual[np.isfinite(residual)]
@@ -255,7 +260,7 @@ def _stuck_after(column: Floats, segments: Segments) -> int:
     """Three times the longest run of equal values; 0 where coarse values or long runs are its nature."""
     run = segments.longest_run(column)
     coarse = len(np.unique(column[np.isfinite(column)])) <= MOST_COARSE
-    if coarse or 3 * run > np.median(segments.lengths) / 2:
+    if coarse or run > LONGEST_RUN or 3 * run > np.median(segments.lengths) / 2:
         return 0
     return max(SHORTEST_STUCK, 3 * run)
 

@@ -36,6 +36,7 @@ def look(tmp_path: Path, time: Any = CYCLE, **columns: Any) -> Survey:
         (LENGTH - CYCLE, "moves by -1 at each reading: a counter or a countdown, not a sensor"),
         (np.cumsum(RNG.random(ROWS)), "only ever grows, as a meter does; score its rate instead"),
         (RNG.normal(size=ROWS), "is pure noise: nothing of it lasts"),
+        (BUS % 7, "hardly ever changes within a vehicle"),
         (np.array(["x"] * ROWS), "not numeric"),
     ],
 )
@@ -74,6 +75,16 @@ def test_stuck_limits_are_three_times_the_longest_run(tmp_path: Path) -> None:
     held[100:105] = held[100]
     found = {signal.name: signal.stuck_after for signal in look(tmp_path, held=held, coarse=WEAR.round()).signals}
     assert found == {"wear": 10, "held": 15, "coarse": 0}
+
+
+@pytest.mark.parametrize(("run", "limit"), [(50, 150), (51, 0)])
+def test_a_signal_that_holds_its_value_for_long_has_no_stuck_limit(tmp_path: Path, run: int, limit: int) -> None:
+    """Long runs are a signal's nature, however long its vehicles live."""
+    held = RNG.normal(size=1_000).cumsum()
+    held[100 : 100 + run] = held[100]
+    frame = pd.DataFrame({"bus": 1, "at": np.arange(1_000), "held": held})
+    frame.to_parquet(tmp_path / "h.parquet", index=False)
+    assert survey(tmp_path / "h.parquet", "bus", "at").signals[0].stuck_after == limit
 
 
 @pytest.mark.parametrize(
