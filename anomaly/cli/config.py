@@ -13,7 +13,9 @@ from anomaly import fleet as fleets
 from anomaly.cli.keys import ACTS, KEYS, Acts, Key
 from anomaly.fleet import Fleet
 
-app = typer.Typer(help="Check, show or describe a fleet file.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False, help="Check, show or describe a fleet file.", no_args_is_help=True, rich_markup_mode=None
+)
 
 FILE = typer.Argument(Path("fleet.toml"), help="The fleet file.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
@@ -66,7 +68,7 @@ def diff(
 
 
 class Change(NamedTuple):
-    """A key that differs: what it was, what it is (None: not there), and what that asks for."""
+    """A key that differs: what it was, what it is (None: not set), and what that asks for."""
 
     key: str
     before: Any
@@ -110,12 +112,15 @@ def to_toml(fleet: Fleet) -> str:
 
 
 def differences(first: Fleet, second: Fleet) -> list[Change]:
-    """Every setting that differs between two fleets, in the order of the file; signals in another order too."""
+    """Every setting that differs between two fleets, in the order of the file.
+
+    Signals that came, went or changed places are one change; their own settings are not listed.
+    """
     before, after = _flat(first), _flat(second)
     changes = [
-        Change(_path(place), before.get(place), after.get(place), _key(place).acts)
-        for place in dict.fromkeys([*before, *after])
-        if before.get(place) != after.get(place)
+        Change(_path(place), before[place], after[place], _key(place).acts)
+        for place in before
+        if place in after and before[place] != after[place]
     ]
     if list(first.signals) != list(second.signals):
         return [Change("signals", list(first.signals), list(second.signals), "state"), *changes]

@@ -91,8 +91,8 @@ def test_signals_in_another_order_are_another_frame() -> None:
     """The same signals in another order, one more or one less, ask for a new frame."""
     signals = HEAD + "[signals.a]\n[signals.b]\n"
     for other in (HEAD + "[signals.b]\n[signals.a]\n", HEAD + "[signals.a]\n", signals + "[signals.c]\n"):
-        first = differences(fleet(signals), fleet(other))[0]
-        assert (first.key, first.acts) == ("signals", "state")
+        found = differences(fleet(signals), fleet(other))
+        assert [(change.key, change.acts) for change in found] == [("signals", "state")]
 
 
 def test_differences_are_grouped_by_what_they_ask_for(file: Path, tmp_path: Path) -> None:
