@@ -42,7 +42,9 @@ class Stretch(NamedTuple):
     """The way of one vehicle into one fault, as times: healthy in [begin, unknown), then unknown.
 
     The fault itself is [start, end], both included. `begin` and `unknown` are times of readings, or `start`
-    where there is no reading before it.
+    where there is no reading before it. `latest` is the last time at which an alarm is early
+    enough: that of the reading `detected_before` readings before the last one of the fault; before `start`
+    where there is none.
     """
 
     vehicle: str
@@ -50,6 +52,7 @@ class Stretch(NamedTuple):
     unknown: int
     start: int
     end: int
+    latest: int
 
 
 def health(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> NDArray[np.int8]:
@@ -83,15 +86,21 @@ def health(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], his
 def stretches(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> list[Stretch]:
     """The same faults as times, for whoever has alarms and no readings: in order of vehicle and time."""
     rows = _Sorted.of(past)
-    return [
-        Stretch(
-            past.names[cut.code],
-            int(rows.times[cut.begin]) if cut.begin < cut.start else cut.window[0],
-            int(rows.times[cut.unknown]) if cut.unknown < cut.start else cut.window[0],
-            *cut.window,
+    result = []
+    for cut in _cuts(rows, labels, restarts, history):
+        start, end = cut.window
+        latest = cut.end - 1 - history.detected_before
+        result.append(
+            Stretch(
+                vehicle=past.names[cut.code],
+                begin=int(rows.times[cut.begin]) if cut.begin < cut.start else start,
+                unknown=int(rows.times[cut.unknown]) if cut.unknown < cut.start else start,
+                start=start,
+                end=end,
+                latest=int(rows.times[latest]) if latest >= cut.start else start - 1,
+            )
         )
-        for cut in _cuts(rows, labels, restarts, history)
-    ]
+    return result
 
 
 class _Sorted(NamedTuple):

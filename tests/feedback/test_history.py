@@ -118,7 +118,7 @@ def test_healthy_share_counts_readings(share: float, healthy: int) -> None:
 def test_stretches_say_the_same_as_times() -> None:
     """The stretch's times are those at which `health` changes."""
     stretch = stretches(one_vehicle(np.arange(100) * 10), [fault("v", 800, 990)], [Restart("s", "v", 200)], History())
-    assert [tuple(one) for one in stretch] == [("v", 200, 600, 800, 990)]
+    assert [tuple(one) for one in stretch] == [("v", 200, 600, 800, 990, 940)]
 
 
 def test_a_fault_without_readings_is_still_a_stretch() -> None:
@@ -126,4 +126,4 @@ def test_a_fault_without_readings_is_still_a_stretch() -> None:
     past = one_vehicle(np.array([1, 2, 3]))
     labels = [fault("v", 50, 60)]
     assert (health(past, labels, [], History()) == [HEALTHY, UNKNOWN, UNKNOWN]).all()
-    assert stretches(past, labels, [], History())[0][3:] == (50, 60)
+    assert stretches(past, labels, [], History())[0][3:] == (50, 60, 49)
