@@ -6,9 +6,8 @@ import importlib
 import sys
 from typing import Any, NamedTuple
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from anomaly import __version__
 from anomaly.errors import AnomalyError
@@ -42,15 +41,15 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-def resolve(name: str) -> click.Command:
+def resolve(name: str) -> TyperCommand | TyperGroup:
     """Import the command `name` and make it ready to be called."""
     module, _, attribute = COMMANDS[name].target.partition(":")
     target: Any = getattr(importlib.import_module(module), attribute)
     if not isinstance(target, typer.Typer):
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name)(target)
+        app.command(name, help=COMMANDS[name].help if target.__doc__ is None else None)(target)
         target = app
-    command = typer.main.get_command(target)
+    command: TyperCommand | TyperGroup = typer.main.get_command(target)  # type: ignore[assignment]  # typed wider
     command.name = name
     return command
 
@@ -58,43 +57,54 @@ def resolve(name: str) -> click.Command:
 class _Lazy(TyperGroup):
     """Lists the table without importing anything; imports the one command that is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the framework calls it so
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002
         entry = COMMANDS.get(cmd_name)
-        return click.Command(cmd_name, help=entry.help, short_help=entry.help) if entry else None
+        return TyperCommand(cmd_name, help=entry.help, short_help=entry.help) if entry else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         return name, (resolve(name) if name and command else command), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("anomaly: interrupted", file=sys.stderr)
+            sys.exit(130)
 
-app = typer.Typer(cls=_Lazy, no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+
+app = typer.Typer(
+    cls=_Lazy,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_print_version),
 ) -> None:
     """Find failing vehicles early: train, score, adapt, learn from what came of it, roll out and back."""
-    if version:
-        print(__version__)
-        raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; an AnomalyError is one message on stderr and its exit code."""
     try:
-        app(standalone_mode=True)
+        app()
     except AnomalyError as error:
         print(f"anomaly: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("anomaly: interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ def train(
         print(f"note: {note}", file=sys.stderr)
     parts = split_vehicles(history.names, seed, split)
     frame = champion_frame(registry, fleet) if keep_frame else None
-    trained = fit(fleet, history, parts, seed, frame)
-    manifest = publish(registry, Recipe(fleet, history, parts, seed), trained)
+    used = history.of([*parts.train, *parts.validation])
+    trained = fit(fleet, used, parts, seed, frame)
+    manifest = publish(registry, Recipe(fleet, used, parts, seed), trained)
     if as_json:
         print(msgspec.json.encode(manifest).decode())
         return
