@@ -84,7 +84,7 @@ def levels_of(column: Floats) -> Ints | None:
     cuts = _cuts(distinct, gaps)
     if cuts is None:
         return None
-    borders = (distinct[cuts] + distinct[cuts + 1]) / 2
+    borders = distinct[cuts]
     found: Ints = np.searchsorted(borders, np.nan_to_num(column, nan=distinct[0])).astype(np.int64)
     return found
 
@@ -94,7 +94,8 @@ def _cuts(distinct: Floats, gaps: Floats) -> Ints | None:
     widest = np.argsort(-gaps, kind="stable")
     sizes = gaps[widest]
     most = min(MOST_LEVELS, len(gaps))
-    ratios = sizes[: most - 1] / sizes[1:most] if len(gaps) > MOST_LEVELS else sizes[:-1] / sizes[1:]
+    with np.errstate(over="ignore"):
+        ratios = sizes[: most - 1] / sizes[1:most] if len(gaps) > MOST_LEVELS else sizes[:-1] / sizes[1:]
     for last in np.argsort(-ratios, kind="stable"):
         cuts = np.sort(widest[: last + 1])
         edges = np.concatenate([[0], cuts + 1, [len(distinct)]])

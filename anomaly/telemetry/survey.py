@@ -171,11 +171,11 @@ def _unfit(table: Any, name: str) -> str | None:
 
 
 def _numbers(column: Any) -> Floats:
-    """A numeric column as float64; NaN for what is missing or infinite."""
+    """A numeric column as float64; NaN for what is missing or beyond float32."""
     import pyarrow as pa
 
     numbers = np.array(column.cast(pa.float64(), safe=False).to_numpy(), np.float64)
-    numbers[~np.isfinite(numbers)] = np.nan
+    numbers[~(np.abs(numbers) <= np.finfo(np.float32).max)] = np.nan
     return numbers
 
 

@@ -79,7 +79,7 @@ def test_two_that_say_different_things_are_both_taken() -> None:
     assert (regimes.signals, regimes.number) == ([0, 1], 8)
 
 
-@given(st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_size=60))
+@given(st.lists(st.floats(-3e38, 3e38) | st.just(float("nan")), min_size=1, max_size=60))
 def test_levels_are_intervals(values: list[float]) -> None:
     """Whatever the values, levels are numbered without holes and in order of value, at most 20."""
     column = np.array(values)
