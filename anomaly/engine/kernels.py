@@ -364,7 +364,7 @@ def observe(
         gather(i, slot, frame, limits, state, out)
         count = state.ints[slot, COUNT] + 1
         state.ints[slot, COUNT] = count
-        out.warm[i] = min(F4(1.0), F4(count) / F4(frame.burn_in))
+        out.warm[i] = min(F4(1.0), F4(count - 1) / F4(frame.burn_in))
         if count <= frame.burn_in:
             out.status[i] = 1
             if count == frame.burn_in:
