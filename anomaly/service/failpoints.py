@@ -31,8 +31,6 @@ NAMES = (
 )
 
 
-
-
 @cache
 def _armed() -> _Armed | None:
     """What the environment asked for when the first failpoint was passed."""

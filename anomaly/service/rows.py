@@ -93,14 +93,14 @@ def drop_unrecorded(folder: Path, partition: str, store: PartitionStore) -> None
         archive.delete_unrecorded(folder / name, partition, recorded.get(name, []))
 
 
-def read_log(folder: Path, name: str, schema: Any) -> Any:
-    """All rows of a log of all partitions below `folder`, recorded files and stores together, as one table.
+def read_log(folder: Path, name: str, schema: Any, group: str | None = None) -> Any:
+    """All rows of a log of all partitions below `folder`, of one group or all, as one table: files and stores.
 
     Where a group started over, or several groups wrote here, a reading may be there more than once.
     """
     recorded: list[str] = []
     tables: list[Any] = []
-    for path in store_paths(folder):
+    for path in store_paths(folder, group):
         store = StoreReader(path)
         recorded += store.files().get(name, [])
         tables += unpacked(store.rows(name))
@@ -108,11 +108,11 @@ def read_log(folder: Path, name: str, schema: Any) -> Any:
     return archive.read_table(folder / name, schema, recorded, tables)
 
 
-def read_decisions(folder: Path) -> Any:
+def read_decisions(folder: Path, group: str | None = None) -> Any:
     """The decision log of a run, as a table of `anomaly.feedback.decisions.schema()`."""
-    return read_log(folder, DECISIONS, decisions.schema())
+    return read_log(folder, DECISIONS, decisions.schema(), group)
 
 
-def read_archive(folder: Path, fleet: Fleet) -> Any:
+def read_archive(folder: Path, fleet: Fleet, group: str | None = None) -> Any:
     """The archived readings of a run, as a table of `anomaly.feedback.archive.reading_schema(fleet)`."""
-    return read_log(folder, ARCHIVE, archive.reading_schema(fleet))
+    return read_log(folder, ARCHIVE, archive.reading_schema(fleet), group)

@@ -97,6 +97,7 @@ class PartitionStore(StoreReader):
                 connection.execute("UPDATE owner SET offset = NULL, positions = '{}'")
                 connection.execute("DELETE FROM state")
                 connection.execute("DELETE FROM alerts")
+                connection.execute("INSERT INTO control (offset, kind, digest, payload) VALUES (0, 'fresh', '', x'')")
             elif row[1] != identity.frame:
                 raise StateError(
                     f"{self.path} belongs to frame {row[1][:12]}, the model to {identity.frame[:12]}; promote a model "

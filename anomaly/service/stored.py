@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,9 +84,14 @@ def store_path(folder: Path, group: str, topic: str, partition: int) -> Path:
     return folder / "state" / quote(group, safe="") / f"{topic}-{partition}.db"
 
 
-def store_paths(folder: Path) -> list[Path]:
-    """All stores below `folder`."""
-    return sorted((folder / "state").glob("*/*.db"))
+def store_paths(folder: Path, group: str | None = None) -> list[Path]:
+    """All stores below `folder`, or those of one group."""
+    return sorted((folder / "state").glob(f"{'*' if group is None else glob.escape(quote(group, safe=''))}/*.db"))
+
+
+def partition_of_store(path: Path) -> int:
+    """The number of the partition whose store is in `path`."""
+    return int(path.stem.rpartition("-")[2])
 
 
 class StoreReader:

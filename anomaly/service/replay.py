@@ -1,0 +1,243 @@
+"""Score the past again, with the control log, and compare with what was logged: there must be no difference."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from anomaly.engine.engine import Engine, Restart, VehicleView
+from anomaly.engine.frame import Frame
+from anomaly.engine.model import Arm
+from anomaly.errors import DataError, StateError
+from anomaly.feedback import decisions
+from anomaly.feedback.archive import read_table, reading_schema
+from anomaly.fleet import Fleet
+from anomaly.registry.store import Registry
+from anomaly.service.compare import Replayed, Since, compare
+from anomaly.service.rollout import Rollout, Rollouts
+from anomaly.service.rows import read_archive, read_decisions
+from anomaly.service.stored import Control, StoreReader, partition_of_store, store_paths
+from anomaly.stream.ports import Log
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.files import read_history
+
+CHUNK = 4_096
+
+
+class Run(NamedTuple):
+    """A run that is replayed: its folder and group, and the registry with its models."""
+
+    folder: Path
+    group: str
+    registry: Registry
+
+
+class Player:
+    """One partition's past, decided again; its readings come in the order of the stream."""
+
+    def __init__(self, fleet: Fleet, run: Run, store: Path, scratch: Path) -> None:
+        self._fleet = fleet
+        self._partition = partition_of_store(store)
+        self._rollouts = Rollouts(run.registry, fleet.name, run.folder / "experiments")
+        self._scratch = scratch
+        recorded = _recorded(store)
+        self._control = recorded.control
+        self._end = recorded.end
+        self.start = self._control[0].offset
+        self._rollout, frame = self._repeat(next(row for row in self._control if row.kind == "models"))
+        self._engine = Engine(fleet, frame)
+        self._vehicles = _vehicles(fleet, frame, recorded.state)
+
+    def play(self, batch: Batch) -> list[Any]:
+        """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
+        taken = [row for row, vehicle in enumerate(batch.vehicles) if vehicle in self._vehicles]
+        batch = batch.take(np.array(taken, np.int64))
+        batch = batch.rows(0, int(np.searchsorted(batch.offsets, self._end)))
+        tables: list[Any] = []
+        start = 0
+        while self._control and len(batch) and self._control[0].offset <= batch.offsets[-1]:
+            row = self._control.pop(0)
+            stop = int(np.searchsorted(batch.offsets, row.offset))
+            tables += self._decide(batch.rows(start, stop))
+            start = stop
+            self._act(row)
+        return [*tables, *self._decide(batch.rows(start, len(batch)))]
+
+    def play_rows(self, batch: Batch) -> list[Any]:
+        """The same for readings without offsets: restarts act by their time. DataError if models changed."""
+        if sum(row.kind == "models" for row in self._control) > 1:
+            raise DataError("models changed during the run, and this file has no offsets to say when: replay the log")
+        for row in self._control:
+            self._act(row)
+        self._control = []
+        self._end = len(batch) + 1
+        return [table for start in range(0, len(batch), CHUNK) for table in self.play(batch.rows(start, start + CHUNK))]
+
+    def vehicle(self, vehicle: str) -> tuple[VehicleView | None, Arm]:
+        """The vehicle after what was played so far, and the arm that it is in."""
+        return self._engine.vehicle(vehicle), self._rollout.arms[self._rollout.assign(vehicle)]
+
+    def _act(self, row: Control) -> None:
+        if row.kind == "models":
+            self._rollout, _ = self._repeat(row)
+            self._engine.use(self._rollout.arms, self._rollout.assign)
+        elif row.kind == "restart":
+            event = msgspec.json.decode(row.payload)
+            self._engine.add_restarts([Restart(event["id"], event["vehicle"], event["ts"])])
+
+    def _repeat(self, row: Control) -> tuple[Rollout, Frame]:
+        return self._rollouts.repeat(row.payload, self._scratch / row.digest)
+
+    def _decide(self, batch: Batch) -> Iterator[Any]:
+        if len(batch):
+            outcome = self._engine.decide(batch)
+            kept = decisions.keep(outcome, batch, self._fleet)
+            yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
+
+
+class _Recorded(NamedTuple):
+    control: list[Control]
+    end: int
+    state: list[bytes]
+
+
+def _recorded(path: Path) -> _Recorded:
+    """What a store says of its run since it last started over."""
+    store = StoreReader(path)
+    control, offset, state = store.control(), store.offset(), store.state()
+    store.close()
+    started = max((place for place, row in enumerate(control) if row.kind == "fresh"), default=-1)
+    control = control[started + 1 :]
+    if offset is None or not control:
+        raise StateError(f"{path} holds no run yet; there is nothing to replay")
+    changes = [row.offset for row in control if row.kind == "fleet"]
+    if len(changes) > 1:
+        raise DataError(f"{path}: the fleet file changed at offset {changes[1]}; only a run with one can be replayed")
+    return _Recorded(control, offset, state)
+
+
+def _vehicles(fleet: Fleet, frame: Frame, state: list[bytes]) -> frozenset[str]:
+    engine = Engine(fleet, frame)
+    for blob in state:
+        engine.apply(blob)
+    return frozenset(engine.vehicles)
+
+
+class _Players:
+    """The owner of a replay's source: a player for each partition that something was scored of."""
+
+    def __init__(self, fleet: Fleet, run: Run, scratch: Path) -> None:
+        self.players = {partition_of_store(path): Player(fleet, run, path, scratch) for path in stores(fleet, run)}
+
+    def assigned(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        """Begin where the run began."""
+        return {number: player.start for number, player in self.players.items() if number in partitions}
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+
+def stores(fleet: Fleet, run: Run) -> list[Path]:
+    """The stores of the fleet's telemetry in which a run is recorded."""
+    topic = fleet.topic("telemetry")
+    found = []
+    for path in store_paths(run.folder, run.group):
+        store = StoreReader(path)
+        if path.stem.rpartition("-")[0] == topic and store.offset() is not None and store.last_control("models"):
+            found.append(path)
+        store.close()
+    if not found:
+        raise StateError(f"{run.folder / 'state' / run.group} holds no run of {topic}; there is nothing to replay")
+    return found
+
+
+def replay_log(fleet: Fleet, run: Run, log: Log, since: Since) -> Replayed:
+    """Replay all partitions of the log from where the run began. PeerError if messages are gone by now."""
+    tables: list[Any] = []
+    decoder = Decoder(fleet)
+    with tempfile.TemporaryDirectory() as scratch:
+        owner = _Players(fleet, run, Path(scratch))
+        source = log.source(fleet.topic("telemetry"), f"{run.group}.replay", owner, "earliest")
+        try:
+            while (blocks := source.poll(CHUNK, 1.0)) or not source.lag() or any(source.lag().values()):
+                for block in blocks:
+                    player = owner.players.get(block.partition)
+                    if player is not None:
+                        tables += player.play(decoder.decode(block.values, block.offsets).batch)
+        finally:
+            source.close()
+    return _compare(read_decisions(run.folder, run.group), tables, since, placed=True)
+
+
+def replay_archive(fleet: Fleet, run: Run, since: Since, path: Path | None = None) -> Replayed:
+    """Replay the run's own archive, or the one in `path` (a file or a folder)."""
+    table = read_archive(run.folder, fleet, run.group) if path is None else _archive(path, fleet)
+    tables: list[Any] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        owner = _Players(fleet, run, Path(scratch))
+        for partition, batch in by_partition(table, fleet):
+            player = owner.players.get(partition)
+            tables += player.play(batch) if player is not None else []
+    return _compare(read_decisions(run.folder, run.group), tables, since, placed=True)
+
+
+def replay_file(fleet: Fleet, run: Run, path: Path, since: Since) -> Replayed:
+    """Replay an archive, or any other file of readings in stable order of its time."""
+    if _is_archive(path):
+        return replay_archive(fleet, run, since, path)
+    batch = read_history(path, fleet)
+    with tempfile.TemporaryDirectory() as scratch:
+        players = _Players(fleet, run, Path(scratch)).players.values()
+        tables = [table for player in players for table in player.play_rows(batch)]
+    logged = _of_time(read_decisions(run.folder, run.group), int(batch.ts.min()), int(batch.ts.max()))
+    return _compare(logged, tables, since, placed=False)
+
+
+def _compare(logged: Any, tables: list[Any], since: Since, placed: bool) -> Replayed:
+    import pyarrow as pa
+
+    replayed = pa.concat_tables(tables).unify_dictionaries() if tables else decisions.schema().empty_table()
+    return compare(logged, replayed, since, placed)
+
+
+def _of_time(logged: Any, first: int, last: int) -> Any:
+    import pyarrow.compute as pc
+
+    return logged.filter(pc.and_(pc.greater_equal(logged["ts"], first), pc.less_equal(logged["ts"], last)))
+
+
+def _parquet(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether the readings of a file, or of a folder's files, say where in the stream they were."""
+    import pyarrow.parquet as pq
+
+    files = _parquet(path)
+    if not files:
+        raise DataError(f"{path} holds no Parquet file")
+    return files[0].suffix == ".parquet" and {"partition", "offset"} <= set(pq.ParquetFile(files[0]).schema_arrow.names)
+
+
+def _archive(path: Path, fleet: Fleet) -> Any:
+    folder = path if path.is_dir() else path.parent
+    return read_table(folder, reading_schema(fleet), [file.relative_to(folder).as_posix() for file in _parquet(path)])
+
+
+def by_partition(table: Any, fleet: Fleet) -> Iterator[tuple[int, Batch]]:
+    """(partition, its readings in the order of the stream) of archived readings."""
+    partition, offset = table["partition"].to_numpy(), table["offset"].to_numpy()
+    for number in np.unique(partition).tolist():
+        rows = np.flatnonzero(partition == number)
+        part = table.take(rows[np.argsort(offset[rows], kind="stable")])
+        values = np.column_stack([part[name].to_numpy() for name in fleet.columns]).astype(np.float32)
+        context = {field: part[field].to_pylist() for field in fleet.context_fields}
+        offsets = part["offset"].to_numpy()
+        yield number, Batch(part["vehicle"].to_pylist(), part["ts"].to_numpy(), values, context, offsets)
