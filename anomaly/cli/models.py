@@ -147,10 +147,11 @@ def _cell(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """A value of a manifest in one line."""
-    if value is None:
+    if value is None or value in ("", {}, []):
         return "-"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+        known = {name: item for name, item in value.items() if item not in (None, "")}
+        return ", ".join(f"{name} {_plain(item)}" for name, item in known.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

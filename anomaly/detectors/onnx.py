@@ -130,6 +130,6 @@ def _open(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
 def _plain(error: Exception) -> str:
     """What ONNX Runtime says, in a line."""
     text = " ".join(str(error).split())
-    if "Failed to allocate memory" in text:
+    if "Failed to allocate memory" in text or "bad_alloc" in text:
         return "it asks for more memory than it may have"
     return text[:300] or type(error).__name__

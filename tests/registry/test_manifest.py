@@ -22,6 +22,7 @@ def test_a_policy_survives_the_file(adaptation: float) -> None:
     written = manifest(policy=Policy.of(policy), k=0.1 + 0.2).to_json()
     read = Manifest.from_json(written, "manifest.json")
     assert read.policy.threshold_policy() == policy
+    assert read.policy == Policy.of(policy)
     assert read.k == 0.1 + 0.2
     assert read.to_json() == written
 
@@ -44,7 +45,7 @@ def test_any_change_breaks_the_seal() -> None:
         (b"", "no manifest"),
         (b"[]", "no manifest"),
         (b"\xff\xfe", "no manifest"),
-        (b"[" * 100_000, "no manifest"),
+        (b'{"a":' * 100_000, "no manifest"),
         (b'{"version": 2}', "newer than this program"),
         (b'{"version": 1}', "no manifest: .*missing required field"),
         (manifest().to_json().replace(b'"k": 7.25', b'"k": -7.25'), "no manifest: .*k"),

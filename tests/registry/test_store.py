@@ -8,15 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from anomaly.errors import DataError, ModelError, UsageError
 from anomaly.registry.manifest import sha256
-from anomaly.registry.safety import MAX_BYTES
 from anomaly.registry.store import Registry
 from tests.detectors.onnx_files import distance, features
 from tests.registry.stock import CARD, FRAME, manifest, publish, stocked
@@ -52,9 +53,10 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, count: int) -> Iterator[None]:
             raise KeyboardInterrupt
         real(descriptor)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sync)
-        yield
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def syncs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
@@ -121,11 +123,20 @@ def test_the_message_has_both_digests(registry: Registry) -> None:
         registry.load(registry.resolve("bus/1"))
 
 
+def test_other_constants_under_a_new_seal_are_found(registry: Registry) -> None:
+    """A manifest whose k was changed and that was sealed again no longer fits the model's digest."""
+    entry = registry.resolve("bus/1")
+    changed = msgspec.structs.replace(registry.manifest(entry), k=99.0)
+    (entry.folder / "manifest.json").write_bytes(changed.to_json())
+    with pytest.raises(ModelError, match=rf"give the digest [0-9a-f]{{64}}, it says {changed.digest}"):
+        registry.load(entry)
+
+
 def test_a_model_that_lost_a_file_or_its_place_is_refused(registry: Registry) -> None:
     """A missing file, a huge one and a folder under another number are refused in words."""
     home = registry.folder / "bus"
     (home / "1" / "card.md").unlink()
-    (home / "2" / "model.onnx").write_bytes(b"\0" * (MAX_BYTES + 2))
+    os.truncate(home / "2" / "model.onnx", 1 << 36)
     (home / "3").rename(home / "4")
     for number, said in ((1, "card.md cannot be read: No such file"), (2, "was changed"), (4, "that of bus/3")):
         with pytest.raises(ModelError, match=said):
@@ -214,6 +225,26 @@ def test_promotion_and_the_way_back(registry: Registry) -> None:
         (2, "rollback", "alarms"),
     ]
     assert len(said) == 7
+
+
+def test_changes_at_the_same_time_are_all_on_record(registry: Registry) -> None:
+    """Writers take turns: of many changes at once none is lost, and the last on record is what holds."""
+    numbers = [1, 2, 3] * 8
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: registry.set_alias("bus", "shadow", number, "look"), numbers))
+    said = [change.number for change in registry.history("bus")]
+    assert sorted(said) == sorted(numbers)
+    assert registry.aliases("bus") == {"shadow": said[-1]}
+
+
+def test_a_reader_never_sees_half_of_the_aliases(registry: Registry) -> None:
+    """The file is replaced, never written over: who has it open reads it whole as it was."""
+    registry.set_alias("bus", "champion", 1, "first")
+    path = registry.folder / "bus" / "aliases.json"
+    with path.open("rb") as file:
+        before = path.read_bytes()
+        registry.set_alias("bus", "champion", 2, "second")
+        assert file.read() == before != path.read_bytes()
 
 
 def test_aliases_are_independent_and_can_be_taken_away(registry: Registry) -> None:
