@@ -147,7 +147,7 @@ def _cell(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """A value of a manifest in one line."""
-    if value is None or value in ("", {}, []):
+    if value is None or value in ("", {}):
         return "-"
     if isinstance(value, dict):
         known = {name: item for name, item in value.items() if item not in (None, "")}
