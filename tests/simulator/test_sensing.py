@@ -82,12 +82,13 @@ def test_severity_rises_to_the_failure() -> None:
 
 @pytest.mark.parametrize("code", CODES[:-1])
 def test_vehicles_differ_as_much_as_early_faults(code: str) -> None:
-    """What a fault does at a tenth of its severity is less than 1.5 spreads of healthy vehicles of one type."""
+    """A tenth of a fault does less than 1.5 spreads of the healthy vehicles of one type and region."""
     config = SimulationConfig(vehicles=300, days=10, fault_share=0.0)
     slow = 3_000 * 86_400_000
     times = [np.full(300, t) for t in (config.start_ms - slow, config.start_ms + 9 * slow, NEVER)]
     early = Faults(np.full(300, CODES.index(code)), np.full(300, 2), *times, np.ones(300))
-    same = build(3, range(300)).kind == 0
+    built = build(3, range(300))
+    same = (built.kind == 0) & (built.region == 0)
     main = next(iter(SIGNATURES[code]))
     healthy, ill = truth(world(config=config))[main][same], truth(world(early, config))[main][same]
     effect = (ill - healthy).mean()
