@@ -306,8 +306,8 @@ def _policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
     return Policies(
         k=column([model.k for model in models]),
         q_fleet=column([model.q_fleet for model in models]),
-        low=column([max(0.0, 1.0 - p.bound) for p in policy]),
-        high=column([1.0 + p.bound for p in policy]),
+        low=column([p.low for p in policy]),
+        high=column([p.high for p in policy]),
         up=column([float(np.exp(p.rate * p.quantile)) for p in policy]),
         down=column([float(np.exp(-p.rate * (1.0 - p.quantile))) for p in policy]),
         gate=column([p.gate for p in policy]),

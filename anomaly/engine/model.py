@@ -32,6 +32,16 @@ class ThresholdPolicy(NamedTuple):
     gate: float
     quantile: float = 0.95
 
+    @property
+    def low(self) -> float:
+        """Smallest factor of the fleet's threshold; never 0, however free the policy."""
+        return max(1e-3, 1.0 - self.bound)
+
+    @property
+    def high(self) -> float:
+        """Largest factor of the fleet's threshold."""
+        return 1.0 + self.bound
+
     @classmethod
     def from_adaptation(cls, adaptation: float) -> ThresholdPolicy:
         """The one knob: 0 frozen, 1 without bound and gate."""

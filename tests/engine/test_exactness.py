@@ -39,7 +39,7 @@ def result(outcomes: Sequence[tuple[int, Outcome]], engine: Engine) -> str:
     parts = []
     for start, outcome in outcomes:
         shifted = [table._replace(row=table.row + start) for table in outcome[:3]]
-        applied = [(int(row) + start, event) for row, event in zip(*outcome.applied, strict=True)]
+        applied = [(int(row) + start, event, ts) for row, event, ts in zip(*outcome.applied, strict=True)]
         parts.append((shifted, applied, outcome.status))
     for table in range(3):
         for column in range(len(parts[0][0][table])):
