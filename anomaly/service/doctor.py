@@ -24,7 +24,7 @@ from anomaly.stream.ports import Log
 from anomaly.stream.topics import layouts
 from anomaly.telemetry.decode import Decoder
 
-PACKAGES = [
+PACKAGES = (
     "numpy",
     "numba",
     "onnxruntime",
@@ -40,7 +40,7 @@ PACKAGES = [
     "typer",
     "structlog",
     "prometheus-client",
-]
+)
 FREE_BYTES = 1_000_000_000
 SAMPLE = 1_000
 """So many of the newest messages are looked at for names that the fleet file lacks."""
