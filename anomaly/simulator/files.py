@@ -42,7 +42,7 @@ def simulation_toml(config: SimulationConfig, seed: int) -> str:
     """The text of `simulation.toml`: every setting, and the seed."""
     values = {name: getattr(config, name) for name in config.__struct_fields__}
     lines = [f"{name} = {json.dumps(value, default=str)}" for name, value in values.items()]
-    return "\n".join(["# What made this simulated fleet; `anomaly simulate fleet` takes the same settings.",
+    return "\n".join(["# What made this simulated fleet: the generator's settings and its seed.",
                       f"seed = {seed}", *lines, ""])  # fmt: skip
 
 

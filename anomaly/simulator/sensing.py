@@ -17,15 +17,17 @@ from anomaly.simulator.usage import Usage
 from anomaly.simulator.vehicles import Vehicles
 
 COOLANT_LAG_S, OIL_LAG_S = 600.0, 1_200.0
+
+# What each fault has done by the time of the failure.
 LOST_COOLING = 0.8
-"""Share of the radiator's work that is gone when a coolant loss ends in a failure; the other shares alike."""
 LOST_OIL_PRESSURE = 0.45
 ADDED_RESISTANCE = 0.9
 LOST_CHARGE_V = 0.9
 ADDED_TRIM_PERCENT = 9.0
 ADDED_ROUGHNESS = 1.1
 LOST_TYRE = float(-np.log(0.6))
-"""Integral of the leak rate at the failure: 40 % of the gauge pressure is gone."""
+"""Integral of the leak rate: 40 % of the gauge pressure is gone."""
+
 NATURAL_TYRE_LOSS_PER_DAY = 6e-5
 OIL_AGEING_PER_DAY = 1.5e-4
 

@@ -141,8 +141,10 @@ TRUTH = pa.schema(
      "repaired": pa.int64(), "shape": pa.float64()}
 )  # fmt: skip
 
-MEDIAN_DELAY_DAYS = np.array([4.0, 1.0])
-"""Days until a failure is reported, and its repair after both."""
+MEDIAN_DELAY_DAYS = 4.0
+"""Days from a failure until somebody reports it."""
+SEEN_SHARE = 0.6
+"""Share of a fault's time, at its end, that technicians can make out afterwards."""
 
 Row = dict[str, "str | int | float | None"]
 
@@ -162,24 +164,27 @@ def _events_table(events: list[Event]) -> pa.Table:
 
 
 def _labels(seed: int, numbers: range, faults: Faults) -> list[Row]:
-    """What technicians report: a fault, days after the failure, and that it is repaired, days after that.
+    """What technicians report of each failure, days after it.
 
     Of the onset they only see the later part: `from` is a guess, a whole number of days before the failure.
     """
     rows: list[Row] = []
     for v in np.flatnonzero(faults.kind >= 0):
-        vehicle, failure, repaired = vehicle_name(numbers[v]), int(faults.failure[v]), int(faults.repaired[v])
-        own = stream(seed, Purpose.LABELS, numbers[v]).standard_normal(3)
-        guess_days = int(0.6 * (failure - int(faults.onset[v])) / DAY_MS * np.exp(0.25 * own[0]))
-        begin = max(failure - guess_days * DAY_MS, int(faults.onset[v]))
-        delays_ms = whole_seconds(MEDIAN_DELAY_DAYS * DAY_MS * np.exp(0.6 * own[1:]))
-        shared: Row = {"vehicle": vehicle, "code": CODES[faults.kind[v]], "source": "workshop"}
+        onset, failure = int(faults.onset[v]), int(faults.failure[v])
+        own = stream(seed, Purpose.LABELS, numbers[v]).standard_normal(2)
+        guess_days = int(SEEN_SHARE * (failure - onset) / DAY_MS * np.exp(0.25 * own[0]))
+        delay_ms = whole_seconds(MEDIAN_DELAY_DAYS * DAY_MS * np.exp(0.6 * own[1:]))
         rows.append(
-            {**shared, "from": begin, "to": failure, "verdict": "fault", "reported_at": failure + int(delays_ms[0])}
+            {
+                "vehicle": vehicle_name(numbers[v]),
+                "from": max(failure - guess_days * DAY_MS, onset),
+                "to": failure,
+                "verdict": "fault",
+                "code": CODES[faults.kind[v]],
+                "reported_at": failure + int(delay_ms[0]),
+                "source": "workshop",
+            }
         )
-        if repaired != NEVER:
-            reported_at = max(repaired, failure + int(delays_ms[0])) + int(delays_ms[1])
-            rows.append({**shared, "from": repaired, "to": repaired, "verdict": "fixed", "reported_at": reported_at})
     return rows
 
 
