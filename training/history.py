@@ -81,10 +81,20 @@ def make_history(
     restarts = restarts_of(fleet, events, labels)
     known = [label for label in labels if label.vehicle in position]
     told = (Past(names, codes, batch.ts), known, restarts, fleet.history)
-    faults = [Fault(position[s.vehicle], s.start, s.end) for s in stretches(*told)]
+    every = [Fault(position[s.vehicle], s.start, s.end) for s in stretches(*told)]
+    faults = _within(every, batch, codes)
+    if len(faults) < len(every):
+        notes.append(f"{len(every) - len(faults)} labelled faults lie outside the time of these readings")
     if not known and not fleet.history.run_to_failure:
         notes.append("no label and no run_to_failure: every reading counts as healthy")
     return History(batch, names, codes, health(*told), faults, restarts, notes)
+
+
+def _within(faults: list[Fault], batch: Batch, codes: NDArray[np.int64]) -> list[Fault]:
+    """The faults that the readings could have shown: not over before the vehicle's first, not begun after the last."""
+    first = np.full(int(codes.max(initial=-1)) + 1, batch.ts[-1] if len(batch) else 0)
+    np.minimum.at(first, codes, batch.ts)
+    return [fault for fault in faults if fault.end >= first[fault.code] and fault.start <= batch.ts[-1]]
 
 
 def restarts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Restart]:

@@ -41,9 +41,9 @@ role = "treatment"
 model = "{treatment}"
 share = 0.5
 
-[primary]                      # promoted if it surely finds not much fewer of the faults: the gate saw it find more
-metric = "detected"
-margin = 0.25
+[primary]                      # promoted if it surely loses less than three days of lead: the gate saw it win some
+metric = "lead"
+margin = 3.0
 
 [[guardrails]]                 # rolled back if it surely raises 3 false alarms more in 1,000 vehicle-days
 metric = "false_alarms"
