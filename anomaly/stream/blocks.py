@@ -144,18 +144,18 @@ def connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise PeerError(f"the log {path} cannot be opened: {error}; does its folder exist?") from error
-    connection.execute("PRAGMA synchronous = NORMAL")
+    with errors(path):
+        connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make a new file a log, and refuse one that is something else."""
-    connection.execute("PRAGMA page_size = 16384")
-    if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+    if _is_empty(connection):
+        connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         with transaction(connection):
-            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            if tables == 0:
+            if _is_empty(connection):  # no other process was faster
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     connection.execute(statement)
     identity = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -164,6 +164,10 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise DataError(f"{path} is a SQLite file, but no log of messages; --log needs a file of its own")
     if version > _VERSION:
         raise DataError(f"{path} has version {version}, this program knows {_VERSION}; use a newer program")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_schema").fetchone()[0])
 
 
 @contextmanager

@@ -37,6 +37,8 @@ from anomaly.stream.ports import Block, Owner, Record, Topic
 _logger = logging.getLogger(__name__)
 
 _SEND_TOGETHER = 10_000
+_HEARTBEAT_MS = 500
+"""Members learn of a rebalance by their heartbeat, and a cooperative one takes two rounds."""
 _MAX_REQUEST_BYTES = 4 << 20
 _DEAD_LETTER_BYTES = 2 << 20
 """A dead letter holds a message of at most 1 MiB in base64, so it needs more room than the broker gives others."""
@@ -87,12 +89,15 @@ class KafkaLog:
     def source(self, topic: str, group: str, owner: Owner, first: First) -> KafkaSource:
         """Join `group`; the partitions come with the first polls."""
         self.required(topic)
-        membership: dict[str, Any] = {"group_id": group, "partition_assignment_strategy": [CooperativeStickyAssignor()]}
+        membership: dict[str, Any] = {
+            "group_id": group,
+            "partition_assignment_strategy": [CooperativeStickyAssignor()],
+            "heartbeat_interval_ms": _HEARTBEAT_MS,
+        }
         if "group.instance.id" in self._client:
             membership["group_instance_id"] = self._client["group.instance.id"]
         if "session.timeout.ms" in self._client:
-            session_ms = int(self._client["session.timeout.ms"])
-            membership |= {"session_timeout_ms": session_ms, "heartbeat_interval_ms": min(3_000, session_ms // 3)}
+            membership["session_timeout_ms"] = int(self._client["session.timeout.ms"])
         return KafkaSource(lambda: self._consumer(**membership), topic, owner, first, self._limits)
 
     def reader(self, topic: str, positions: Mapping[int, int]) -> KafkaReader:

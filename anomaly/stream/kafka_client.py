@@ -20,7 +20,8 @@ from kafka.errors import (
     RetriableError,
     TopicAlreadyExistsError,
 )
-from kafka.structs import OffsetAndMetadata
+from kafka.net.compat import KafkaNetClient
+from kafka.structs import MemberState, OffsetAndMetadata
 
 from anomaly.errors import DataError, PeerError, UsageError
 from anomaly.stream.client_log import capture, likely_cause
@@ -35,6 +36,7 @@ __all__ = [
     "KafkaError",
     "KafkaProducer",
     "Limits",
+    "MemberState",
     "OffsetAndMetadata",
     "OffsetOutOfRangeError",
     "RetriableError",
@@ -115,10 +117,17 @@ def retried(call: Callable[[], T], retry_s: float) -> T:
 
 def connect(client: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     """A client that has met a broker; PeerError has the cause, which kafka-python only writes to its log."""
+    connections: list[KafkaNetClient] = []
+
+    def connection(**options: Any) -> KafkaNetClient:
+        connections.append(KafkaNetClient(**options))
+        return connections[-1]
+
     with capture("kafka") as lines:
         try:
-            return client(**settings)
+            return client(**settings, kafka_client=connection)
         except KafkaTimeoutError as error:
+            connections[0].close()  # the client that failed leaves it open
             servers = ",".join(settings["bootstrap_servers"])
             raise PeerError(
                 f"no Kafka broker could be used at {servers} within "

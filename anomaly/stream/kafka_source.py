@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from anomaly.stream.kafka_client import (
@@ -17,6 +17,7 @@ from anomaly.stream.kafka_client import (
     KafkaConsumer,
     KafkaError,
     Limits,
+    MemberState,
     OffsetAndMetadata,
     OffsetOutOfRangeError,
     RetriableError,
@@ -30,6 +31,9 @@ from anomaly.stream.offsets import First, gone, starting_offset
 from anomaly.stream.ports import Block, Owner
 
 _logger = logging.getLogger(__name__)
+_JOIN_S = 0.3
+_OWNER_S = 60.0
+"""A caller that is gone without `close` does not keep its process alive for longer."""
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -60,14 +64,19 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Block]:
         """What has arrived; partitions that were given or taken meanwhile are told to the owner."""
-        self._look_for_stalls()
-        if self._pending:
-            self._send_pending()
-        self._polling = self._helper.submit(self._consumer.poll, int(timeout_s * 1_000), max_messages)
-        self._polling.add_done_callback(self._inbox.put)
-        records = self._finish_poll()
+        if self._polling is None:
+            self._look_for_stalls()
+            if self._pending:
+                self._send_pending()
+            self._start_poll(max_messages, timeout_s)
+        try:
+            records = self._accepted(self._finish_poll(timeout_s), max_messages)
+        except Empty:
+            return []
         if self._fresh:
             self._take_over()
+        if not self._is_stable():
+            self._start_poll(max_messages, _JOIN_S)
         return [block(partition.partition, messages) for partition, messages in records.items()]
 
     def commit(self, offsets: Mapping[int, int]) -> None:
@@ -108,7 +117,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Give all partitions up, say how far they are, and leave the group."""
         try:
             if self._polling is not None:  # the caller was interrupted in the middle of a poll
-                self._finish_poll()
+                self._finish_poll(None)
         finally:
             try:
                 self._leave()
@@ -129,17 +138,47 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         if owned := sorted(numbers & self._owned):
             message = _Revoked(owned, threading.Event())
             self._inbox.put(message)
-            message.done.wait()
+            message.done.wait(_OWNER_S)
 
-    def _finish_poll(self) -> dict[TopicPartition, list[Any]]:
-        """Wait for the helper, and run the owner for what is revoked in the meantime."""
-        while isinstance(message := self._inbox.get(), _Revoked):
+    def _start_poll(self, max_messages: int, timeout_s: float) -> None:
+        """Let the helper poll.
+
+        A member that joins is polled on and on, whatever the caller does meanwhile: kafka-python forgets an answer
+        to its joining that comes between two polls, joins again, and so starts the next rebalance.
+        """
+        wait_s = timeout_s if self._is_stable() else max(timeout_s, _JOIN_S)
+        self._polling = self._helper.submit(self._consumer.poll, int(wait_s * 1_000), max_messages)
+        self._polling.add_done_callback(self._inbox.put)
+
+    def _is_stable(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+
+    def _finish_poll(self, timeout_s: float | None) -> dict[TopicPartition, list[Any]]:
+        """What the helper's poll gave; runs the owner for what is revoked in the meantime.
+
+        Raises Empty if a poll of a member that joins takes longer than `timeout_s` (None: wait for it).
+        """
+        limit_s = None if self._is_stable() else timeout_s
+        while isinstance(message := self._inbox.get(timeout=limit_s), _Revoked):
             try:
                 self._give_up(message.partitions)
             finally:
                 message.done.set()
         self._polling = None
         return self._records_of(message)
+
+    def _accepted(self, records: dict[TopicPartition, list[Any]], max_messages: int) -> dict[TopicPartition, list[Any]]:
+        """`records` without those that a poll, begun before, brought of a paused partition or beyond the limit."""
+        accepted = {}
+        left = max_messages
+        for partition, messages in records.items():
+            keep = 0 if partition.partition in self._paused else min(left, len(messages))
+            if keep < len(messages):
+                self._consumer.seek(partition, messages[keep].offset)
+            if keep:
+                accepted[partition] = messages[:keep]
+                left -= keep
+        return accepted
 
     def _records_of(self, poll: Future[Any]) -> dict[TopicPartition, list[Any]]:
         try:

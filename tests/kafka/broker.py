@@ -32,11 +32,15 @@ START_S = 90.0
 
 
 class Broker(NamedTuple):
-    """How to reach it: `bootstrap` without a login, `login` as the user `fleet` with `password` (SASL PLAIN)."""
+    """How to reach it: `bootstrap` without a login, `login` as the user `fleet` with `password` (SASL PLAIN).
+
+    `pid` is its process, 0 where it is not ours.
+    """
 
     bootstrap: str
     login: str
     password: str
+    pid: int = 0
 
 
 def unavailable() -> str | None:
@@ -126,7 +130,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], Broker]:
             process.kill()
             raise SystemExit("the broker ended, or does not answer")
         time.sleep(0.05)
-    return process, Broker(f"127.0.0.1:{ports['open']}", f"127.0.0.1:{ports['login']}", password)
+    return process, Broker(f"127.0.0.1:{ports['open']}", f"127.0.0.1:{ports['login']}", password, process.pid)
 
 
 def _jars() -> Path:
