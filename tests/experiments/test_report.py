@@ -1,0 +1,72 @@
+"""What a person is told of an experiment, by the commands that they type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from anomaly.cli.experiment import app
+from anomaly.errors import ConfigError
+from anomaly.experiments.controller import act, begin
+from anomaly.experiments.file import load
+from tests.experiments.plan import RAMP, TEXT
+from tests.experiments.test_controller import GOOD, Done, look, pin
+
+
+def output(*arguments: object) -> str:
+    """What the command prints."""
+    return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False).stdout
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with one experiment file."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "colder.toml").write_text(RAMP + TEXT)
+    return tmp_path
+
+
+def conclude(run: Path) -> None:
+    """The experiment begins, ramps up, and passes."""
+    folder = run / "experiments"
+    plan = load(folder / "colder.toml")
+    begin(folder, plan, 0, pin)
+    for days in (4, 20):
+        act(folder, plan, look(days, GOOD), Done().effects)
+
+
+def test_check_says_who_gets_what(run: Path) -> None:
+    """Each step of the ramp with the share of the fleet in each arm."""
+    lines = output("check", run / "experiments" / "colder.toml").splitlines()
+    assert lines[1].strip() == "old (fleet/1) 5.00% of the fleet, new (fleet@challenger) 5.00% of the fleet"
+    assert "50.00%" in lines[2]
+
+
+def test_status_before_and_after(run: Path) -> None:
+    """A line an experiment: not begun, then its step, verdict and reason."""
+    assert output("status", "--dir", run) == "colder, revision 1: not begun; 10% of the vehicles are assigned\n"
+    conclude(run)
+    line = output("status", "colder", "--dir", run)
+    assert line.startswith("colder, revision 1: promoted, step 2 of 2, 100% of the vehicles; pass: false_alarms: harm")
+    (state,) = json.loads(output("status", "--dir", run, "--json"))
+    assert state["state"]["status"] == "promoted"
+
+
+def test_report_tells_arms_differences_and_acts(run: Path) -> None:
+    """The pinned models, the figures of both arms, and every act with its time."""
+    conclude(run)
+    text = output("report", "colder", "--dir", run)
+    assert "new (treatment): fleet/2, 50%" in text
+    assert "old (control): 500 vehicles, 15000 vehicle-days" in text
+    assert "false_alarms: treatment" in text
+    assert "promoted fleet/2" in text.splitlines()[-1]
+    assert len(json.loads(output("report", "colder", "--dir", run, "--json"))["audit"]) == 4
+
+
+def test_an_unknown_experiment_is_refused_with_those_that_are_there(run: Path) -> None:
+    """A person who mistyped the id reads the right one."""
+    with pytest.raises(ConfigError, match=r"colde\.toml is not there; experiments in this folder: colder"):
+        output("report", "colde", "--dir", run)
