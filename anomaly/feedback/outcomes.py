@@ -87,39 +87,49 @@ def write_outcomes(found: Outcomes, folder: Path) -> None:
     write_table(found.faults, folder / "faults.parquet")
 
 
-def vehicle_table(found: Outcomes, past: Past, fleet: Fleet, window: tuple[int, int]) -> Any:
-    """One row a vehicle with a reading in the window [since, until], for comparisons that count vehicles.
+def vehicle_table(found: Outcomes, past: Past, fleet: Fleet, since: Mapping[str, int], moment: Moment) -> Any:
+    """One row a vehicle of `since` that sent a reading, for comparisons that count vehicles; in order of name.
 
-    Columns: vehicle, days (vehicle-days with a reading), alerts, false_alarms, faults, detected, lead_days (sum
-    over its faults). Alerts count by their start, faults by their end. A false alarm is an alert that is answered
-    so, or that nobody confirmed when its labels were due; an immature one is none.
+    A vehicle is looked at from its `since` to the cutoff: `days` (vehicle-days with a reading) and `alerts`. What
+    needs labels is looked at only as far as they were due: `mature_days`, `false_alarms`, `faults`, `detected`,
+    `lead_days` (the sum over its faults). Alerts count by their start, faults by their end. A false alarm is an
+    alert that is answered so, or that nobody confirmed.
     """
     import pyarrow as pa
 
-    names, days = _days(past, fleet, window)
-    place = {name: row for row, name in enumerate(names)}
-    counts = {name: np.zeros(len(names)) for name in ("alerts", "false_alarms", "faults", "detected", "lead_days")}
+    due = moment.cutoff - moment.label_delay
+    first = np.array([since.get(name, moment.cutoff + 1) for name in past.names], np.int64)[past.codes]
+    days = _days(past, fleet, (past.ts >= first) & (past.ts <= moment.cutoff))
+    mature_days = _days(past, fleet, (past.ts >= first) & (past.ts <= due))
+    names = sorted(past.names[code] for code in days)
+    counts = {name: dict.fromkeys(names, 0.0) for name in _COUNTS}
+    for code, name in enumerate(past.names):
+        if name in counts["days"]:
+            counts["days"][name], counts["mature_days"][name] = days[code], mature_days.get(code, 0)
     for episode in found.episodes.select(["vehicle", "start", "state"]).to_pylist():
-        row = place.get(episode["vehicle"])
-        if row is not None and window[0] <= episode["start"] <= window[1]:
-            counts["alerts"][row] += 1
-            counts["false_alarms"][row] += episode["state"] in (FALSE_ALARM, UNLABELLED)
+        name = episode["vehicle"]
+        if name in counts["days"] and since[name] <= episode["start"]:
+            counts["alerts"][name] += 1
+            wrong = episode["start"] <= due and episode["state"] in (FALSE_ALARM, UNLABELLED)
+            counts["false_alarms"][name] += wrong
     for fault in found.faults.to_pylist():
-        row = place.get(fault["vehicle"])
-        if row is not None and window[0] <= fault["end"] <= window[1]:
-            counts["faults"][row] += 1
-            counts["detected"][row] += fault["state"] == CONFIRMED_STATE
-            counts["lead_days"][row] += fault["lead"] / fleet.ticks_per_day
-    return pa.table({"vehicle": pa.array(names, pa.string()), "days": days, **counts})
+        name = fault["vehicle"]
+        if name in counts["days"] and since[name] <= fault["end"] <= due:
+            counts["faults"][name] += 1
+            counts["detected"][name] += fault["state"] == CONFIRMED_STATE
+            counts["lead_days"][name] += fault["lead"] / fleet.ticks_per_day
+    columns = {name: list(column.values()) for name, column in counts.items()}
+    return pa.table({"vehicle": pa.array(names, pa.string()), **columns})
 
 
-def _days(past: Past, fleet: Fleet, window: tuple[int, int]) -> tuple[list[str], NDArray[np.float64]]:
-    """Vehicles in order of name, and the vehicle-days of each."""
-    inside = (past.ts >= window[0]) & (past.ts <= window[1])
-    pairs = np.unique(np.column_stack([past.codes[inside], past.ts[inside] // fleet.ticks_per_day]), axis=0)
-    codes, days = np.unique(pairs[:, 0], return_counts=True)
-    named = sorted((past.names[code], count) for code, count in zip(codes.tolist(), days.tolist(), strict=True))
-    return [name for name, _ in named], np.array([count for _, count in named], np.float64)
+_COUNTS = ("days", "mature_days", "alerts", "false_alarms", "faults", "detected", "lead_days")
+
+
+def _days(past: Past, fleet: Fleet, chosen: NDArray[np.bool_]) -> dict[int, int]:
+    """Vehicle-days with a chosen reading, by vehicle code."""
+    pairs = np.column_stack([past.codes[chosen], past.ts[chosen] // fleet.ticks_per_day])
+    codes, days = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
+    return dict(zip(codes.tolist(), days.tolist(), strict=True))
 
 
 def _alarms(decisions: Any, cutoff: int) -> Any:

@@ -144,14 +144,28 @@ def test_outcomes_are_written_as_files(tmp_path: Path) -> None:
 
 
 def test_a_vehicle_is_one_row_with_its_days_and_counts() -> None:
-    """Days are counted where readings are, alerts by their start, faults by their end, in the window alone."""
+    """Each vehicle from its own start; what needs labels only as far as they were due; others left out."""
     day = 86_400
-    past = Past(["w", "v"], np.array([1, 1, 1, 0, 1]), np.array([0, 10, day, day, 9 * day]))
-    labels = [label("fault", day, day + 5)]
-    log_rows = log({"a": [5], "b": [day - 500], "c": [9 * day]})
-    outcome = outcomes(log_rows, Told(past, labels, []), known(), Moment(20 * day, day))
-    rows = vehicle_table(outcome, past, known(), (0, 2 * day)).to_pylist()
-    assert [(row["vehicle"], row["days"]) for row in rows] == [("v", 2), ("w", 1)]
-    assert rows[0]["alerts"] == 2
-    assert rows[0]["faults"] == 1
-    assert rows[1]["alerts"] == rows[1]["faults"] == 0
+    past = Past(["w", "v", "x"], np.array([0, 1, 1, 1, 1, 2]), np.array([0, 1, 2, day, 9 * day, 1]))
+    alarms = log({"early": [0], "mature": [5], "open": [9 * day]})
+    told = Told(past, [label("fault", day, day + 5), label("no_fault", 5, 6)], [])
+    moment = Moment(cutoff=10 * day, label_delay=2 * day)
+    outcome = outcomes(alarms, told, known(), moment)
+    rows = vehicle_table(outcome, past, known(), {"v": 1, "w": day}, moment).to_pylist()
+    assert rows == [
+        {"vehicle": "v", "days": 3, "mature_days": 2, "alerts": 2, "false_alarms": 0, "faults": 1}
+        | {"detected": 0, "lead_days": 0}
+    ]
+    rows = vehicle_table(outcome, past, known(), {"v": 0, "w": 0}, moment).to_pylist()
+    assert [(row["vehicle"], row["days"], row["alerts"]) for row in rows] == [("v", 3, 3), ("w", 1, 0)]
+
+
+def test_an_alert_that_nobody_confirmed_counts_as_false_when_labels_were_due() -> None:
+    """Before that it is no false alarm, and its day is not divided by."""
+    past = Past(["v"], np.zeros(200, np.int64), np.arange(200))
+    for delay, expected in ((50, (1, 1)), (150, (0, 1)), (250, (0, 0))):
+        moment = Moment(cutoff=199, label_delay=delay)
+        outcome = outcomes(log({"e": [100]}), Told(past, [], []), known(), moment)
+        (row,) = vehicle_table(outcome, past, known(), {"v": 0}, moment).to_pylist()
+        assert (row["false_alarms"], row["mature_days"]) == expected
+        assert (row["alerts"], row["days"]) == (1, 1)
