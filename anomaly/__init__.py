@@ -1,3 +1,3 @@
-"""Finds failing vehicles early: models from history, thresholds that learn per vehicle, rollouts that undo themselves."""
+"""Finds failing vehicles early: models from history, thresholds that learn, rollouts that undo themselves."""
 
 __version__ = "0.1.0"

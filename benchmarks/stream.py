@@ -11,7 +11,18 @@ from anomaly import settings
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 
-SIGNALS = ("egt_c", "coolant_c", "oil_kpa", "battery_v", "fuel_lph", "boost_kpa", "vibration", "accel", "tyre_kpa", "iat_c")
+SIGNALS = (
+    "egt_c",
+    "coolant_c",
+    "oil_kpa",
+    "battery_v",
+    "fuel_lph",
+    "boost_kpa",
+    "vibration",
+    "accel",
+    "tyre_kpa",
+    "iat_c",
+)
 REGIME = ("rpm", "load", "ambient_c")
 LEVEL = np.array([512, 90, 300, 13.8, 35, 140, 2, 1, 230, 31.0])
 SPREAD = np.array([30, 8, 40, 0.4, 5, 12, 0.3, 0.3, 10, 4.0])

@@ -12,7 +12,6 @@ import numpy as np
 from anomaly.engine.frame import Frame
 from anomaly.experiments.compare import lines
 from anomaly.feedback.archive import reading_batch
-from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Manifest
 from anomaly.registry.store import Registry
 from anomaly.service.metrics import Metrics

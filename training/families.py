@@ -140,7 +140,8 @@ def _principal_forms(healthy: Floats) -> tuple[Floats, list[Floats]]:
     count = max(1, min(count, signals - 1))
     axes, variance = fit.components_[:count], np.maximum(fit.explained_variance_[:count], 1e-12)
     inside = (axes.T / variance) @ axes
-    return fit.mean_, [inside, np.eye(signals) - axes.T @ axes] if signals > 1 else [inside]
+    outside = np.eye(signals) - axes.T @ axes
+    return np.asarray(fit.mean_), [inside, outside] if signals > 1 else [inside]
 
 
 FAMILIES: dict[str, Callable[[Evidence], Fitted]] = {"distance": fit_distance, "pca": fit_pca}
@@ -157,4 +158,4 @@ def _shrunk(covariance: Floats) -> Floats:
     """0.95 C + 0.05 diag(C) + 1e-6 I; a signal without any noise counts as if it had its healthy spread."""
     diagonal = np.diag(covariance)
     kept = covariance + np.diag(np.where(diagonal > 1e-9, 0.0, 1.0))
-    return 0.95 * kept + 0.05 * np.diag(np.diag(kept)) + 1e-6 * np.eye(len(kept))
+    return np.asarray(0.95 * kept + 0.05 * np.diag(np.diag(kept)) + 1e-6 * np.eye(len(kept)))

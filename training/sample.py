@@ -14,10 +14,10 @@ from anomaly.simulator.config import SimulationFile
 from anomaly.simulator.files import write
 from anomaly.simulator.simulate import simulate
 
-WHOLE_LOG = '''
+WHOLE_LOG = """
 [log]
 decisions = "all"            # a small fleet: every decision is kept, and the figures come from them
-'''
+"""
 FILES = ("fleet.toml", "readings.parquet", "events.parquet", "labels.parquet", "truth.parquet", "simulation.toml")
 MARK = ".demo"
 

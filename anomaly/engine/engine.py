@@ -358,7 +358,7 @@ def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes
         end=times[:, 1].copy(),
         peak=times[:, 2].copy(),
         level=settled.change_level[:count].copy(),
-        count=times[:, 3].copy(),
+        alarms=times[:, 3].copy(),
         arm=arms[row],
     )
 

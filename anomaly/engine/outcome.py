@@ -72,7 +72,7 @@ class Episodes(NamedTuple):
     """What changed about episodes in a batch, in arrival order: one row a change (see Change).
 
     `row` is the reading at which it changed, `start`, `end` and `peak` are times (`end`: the last alarm so far),
-    `level` the highest level so far, `count` the alarms so far.
+    `level` the highest level so far, `alarms` their number so far.
     """
 
     row: NDArray[np.int64]
@@ -82,7 +82,7 @@ class Episodes(NamedTuple):
     end: NDArray[np.int64]
     peak: NDArray[np.int64]
     level: NDArray[np.float32]
-    count: NDArray[np.int64]
+    alarms: NDArray[np.int64]
     arm: NDArray[np.int16]
 
 

@@ -20,6 +20,7 @@ NORMAL = (0.0, 10.0, -5.0, 0.0)
 
 
 def readings(rows: list[tuple[float, ...]], start: int = 0, vehicle: str = "v0", step: int = 10) -> Batch:
+    """Readings of one vehicle with a little noise, one every `step` seconds."""
     count = len(rows)
     jitter = np.random.default_rng(0).normal(0, 0.1, (count, 4)) * [1, 1, 1, 0]
     values = (np.array(rows) + jitter).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.engine.engine import Engine, Restart
+from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.telemetry.batch import Batch
 
@@ -25,11 +27,13 @@ COUNT = 600
 
 
 def restarts(seed: int) -> list[Restart]:
+    """Twelve events of five vehicles."""
     times = np.random.default_rng(seed).integers(0, 4 * COUNT, 12)
     return [Restart(f"e{i}", f"v{i % 5}", int(ts)) for i, ts in enumerate(times)]
 
 
-def arms() -> list:
+def arms() -> list[Arm]:
+    """Two arms with models and thresholds of their own."""
     return [world.arm(), world.arm(digest="m2", k=2.5, q_fleet=1.5)]
 
 
@@ -50,12 +54,13 @@ def result(outcomes: Sequence[tuple[int, Outcome]], engine: Engine) -> str:
 
 
 def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0) -> str:
+    """The result of `batch` cut at `cuts`; with `revive`, by a new engine from saved bytes after every cut."""
     engine = world.engine(*arms())
     engine.add_restarts(restarts(seed))
     saved = [engine.snapshot()]
     outcomes = []
     edges = [0, *sorted(set(cuts)), len(batch)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
         saved.append(engine.delta())
         if revive:

@@ -42,21 +42,25 @@ class Norm:
     """A scorer with the sums in a fixed order: the Euclidean length of the evidence, as nats."""
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Length of the evidence, times 4."""
         total = np.zeros(len(features), np.float32)
         for column in range(features.shape[1]):
             total += features[:, column] * features[:, column]
         return np.sqrt(total) * np.float32(4)
 
     def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Shares of the squares."""
         squares = features[:, :3] ** 2
         return squares / np.maximum(squares.sum(axis=1, keepdims=True), np.float32(1e-9))
 
 
 def fleet(text: str = FLEET) -> Fleet:
+    """The fleet file above."""
     return settings.parse(text, Fleet, "fleet.toml")
 
 
 def frame(**changes: object) -> Frame:
+    """A frame that fits it."""
     values = {
         "signals": ("a", "b", "c"),
         "regime": ("load",),
@@ -75,11 +79,13 @@ def frame(**changes: object) -> Frame:
 
 
 def arm(adaptation: float = 0.2, digest: str = "m1", k: float = 3.0, q_fleet: float = 2.0) -> Arm:
+    """An arm whose model scores by `Norm`."""
     policy = ThresholdPolicy.from_adaptation(adaptation)
     return Arm("champion", 1.0, Model("test/1", digest, Norm(), k, q_fleet, policy))
 
 
 def engine(*arms: Arm, text: str = FLEET) -> Engine:
+    """An engine with these arms, or the default one."""
     made = Engine(fleet(text), frame())
     made.use(arms or [arm()], lambda vehicle: sum(vehicle.encode()) % max(len(arms), 1))
     return made

@@ -11,7 +11,9 @@ import typer
 def backtest(
     config: Path = typer.Option(..., "--config", help="The fleet file."),
     data: Path = typer.Option(..., "--data", help="The past to score: Parquet, Arrow or CSV."),
-    model: str | None = typer.Option(None, "--model", help="NAME@ALIAS, NAME/NUMBER or a digest; default the champion."),
+    model: str | None = typer.Option(
+        None, "--model", help="NAME@ALIAS, NAME/NUMBER or a digest; default the champion."
+    ),
     events: Path | None = typer.Option(None, "--events", help="Vehicle events of that time."),
     labels: Path | None = typer.Option(None, "--labels", help="Labels of that time."),
     models: Path = typer.Option(Path("models"), "--models", help="The registry."),
