@@ -127,8 +127,11 @@ _COUNTS = ("days", "mature_days", "alerts", "false_alarms", "faults", "detected"
 
 def _days(past: Past, fleet: Fleet, chosen: NDArray[np.bool_]) -> dict[int, int]:
     """Vehicle-days with a chosen reading, by vehicle code."""
-    pairs = np.column_stack([past.codes[chosen], past.ts[chosen] // fleet.ticks_per_day])
-    codes, days = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
+    code, day = past.codes[chosen], past.ts[chosen] // fleet.ticks_per_day
+    order = np.lexsort((day, code))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (np.diff(code[order]) != 0) | (np.diff(day[order]) != 0)
+    codes, days = np.unique(code[order][new], return_counts=True)
     return dict(zip(codes.tolist(), days.tolist(), strict=True))
 
 

@@ -107,6 +107,11 @@ def test_a_margin_lets_an_equal_arm_pass(tmp_path: Path) -> None:
     assert run(tmp_path, plan, look(20, EQUAL))[0].status == "promoted"
 
 
+def test_an_experiment_that_took_too_long_says_so(tmp_path: Path) -> None:
+    """It is held, and the reason tells a person that max_days are over."""
+    assert run(tmp_path, experiment(), look(91))[0].reason.endswith("and max_days have passed")
+
+
 def test_on_pass_hold_waits_for_a_person(tmp_path: Path) -> None:
     """The verdict is written, and nothing is done."""
     state, done = run(tmp_path, experiment(TEXT.replace('"promote"', '"hold"')), look(20, GOOD))

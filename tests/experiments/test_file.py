@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,11 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
     """Comments and order leave it, a changed value does not."""
     assert experiment("# a comment\n" + TEXT).digest() == experiment().digest()
     assert experiment(TEXT.replace("min_days = 7", "min_days = 8")).digest() != experiment().digest()
+
+
+def test_the_documented_file_is_a_file(tmp_path: Path) -> None:
+    """The example in the reference can be copied as it stands."""
+    reference = Path(__file__).resolve().parents[2] / "docs" / "reference" / "experiment-file.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", reference.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "colder.toml").write_text(example, encoding="utf-8")
+    assert [step.share for step in load(tmp_path / "colder.toml").ramp] == [0.05, 1.0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -143,3 +145,11 @@ def test_a_long_alarm_is_thinned_to_one_a_minute(step: int) -> None:
     assert kept[:100].tolist() == list(range(100))
     expected = (20_000 - 100) * min(1.0, step / 60)
     assert len(kept) - 100 == pytest.approx(expected, abs=5 * expected**0.5 * (step < 60))
+
+
+def test_every_column_is_documented_and_no_other() -> None:
+    """The reference lists the columns of the log in their order."""
+    reference = Path(__file__).resolve().parents[2] / "docs" / "reference" / "decisions.md"
+    table = reference.read_text(encoding="utf-8").split("## Decisions")[1].split("## Alerts")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == schema().names
