@@ -1,0 +1,36 @@
+"""The reference of the command line, written from the commands themselves: `make docs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from typer.core import TyperCommand, TyperGroup
+
+from anomaly.cli.main import COMMANDS, resolve
+
+HEAD = "# Command line\n\nWritten by `make docs` from the commands themselves. Exit codes: 0 fine, 1 a gate or check failed,\n\
+2 usage, 3 configuration, 4 broker or peer unreachable, 5 data refused or disk full, 130 interrupted.\n"
+
+
+def reference() -> str:
+    """Markdown with the help of every command."""
+    parts = [f"## `anomaly {name}`\n\n```\n{_help(name, command)}\n```\n" for name, command in _commands()]
+    return "\n".join([HEAD, *parts])
+
+
+def _commands() -> Iterator[tuple[str, TyperCommand]]:
+    for name in COMMANDS:
+        command = resolve(name)
+        inner = command.commands.items() if isinstance(command, TyperGroup) else [("", command)]
+        yield from ((f"{name} {part}".strip(), own) for part, own in inner if isinstance(own, TyperCommand))
+
+
+def _help(name: str, command: TyperCommand) -> str:
+    context = command.context_class(command, info_name=f"anomaly {name}", terminal_width=100, max_content_width=100)
+    return command.get_help(context).strip()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1], "cli.md").write_text(reference(), encoding="utf-8")
