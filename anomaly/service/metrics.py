@@ -84,7 +84,7 @@ class Listener:
                 f"--metrics-port {port} cannot be listened on: {error.strerror}; choose another one, or 0 for none"
             ) from error
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="metrics", daemon=True).start()
 
     @property
     def port(self) -> int:

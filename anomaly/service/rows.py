@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
+from anomaly.errors import DataError
 from anomaly.feedback import archive, decisions
 from anomaly.fleet import Fleet
 from anomaly.service.failpoints import failpoint
@@ -70,20 +71,26 @@ def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> No
 
     failpoint("cut.before_write")
     written: dict[str, list[str]] = {}
-    for name in LOGS:
-        rows = store.rows(name)
-        if rows:
-            table = pa.concat_tables(unpacked(rows)).unify_dictionaries()
-            file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
-            written[name] = archive.write_cut(table, folder / name, fleet, file)
-    failpoint("cut.after_write")
     try:
+        for name in LOGS:
+            rows = store.rows(name)
+            if rows:
+                table = pa.concat_tables(unpacked(rows)).unify_dictionaries()
+                file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
+                written[name] = archive.write_cut(table, folder / name, fleet, file)
+        failpoint("cut.after_write")
         store.record_cut(written)
-    except LostPartition:
-        for name, paths in written.items():
-            for path in paths:
-                (folder / name / path).unlink(missing_ok=True)
+    except DataError as error:
+        _remove(folder, written)
+        if not isinstance(error, LostPartition):
+            store.check_owned()  # a new owner deletes unrecorded files, which looks like a fault of the disk
         raise
+
+
+def _remove(folder: Path, written: Mapping[str, Sequence[str]]) -> None:
+    for name, paths in written.items():
+        for path in paths:
+            (folder / name / path).unlink(missing_ok=True)
 
 
 def drop_unrecorded(folder: Path, partition: str, store: PartitionStore) -> None:

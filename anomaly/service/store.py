@@ -80,7 +80,7 @@ class PartitionStore(StoreReader):
             self.path = path
             self._connection = connect(path)
             try:
-                _patiently(lambda: _prepare(self._connection, path), lambda: waiting(path))
+                _patiently(lambda: _prepare(self._connection, path, identity), lambda: waiting(path))
                 self.epoch = _patiently(lambda: self._take(identity, fresh), lambda: waiting(path))
             except BaseException:
                 self._connection.close()
@@ -90,9 +90,6 @@ class PartitionStore(StoreReader):
     def _take(self, identity: Identity, fresh: bool) -> int:
         with transaction(self._connection) as connection:
             row = connection.execute("SELECT epoch, frame FROM owner").fetchone()
-            if row is None:
-                connection.execute("INSERT INTO owner VALUES (1, 0, ?, ?, NULL, '{}')", identity)
-                row = (0, identity.frame)
             if fresh:
                 connection.execute("UPDATE owner SET offset = NULL, positions = '{}'")
                 connection.execute("DELETE FROM state")
@@ -137,6 +134,11 @@ class PartitionStore(StoreReader):
             connection.executemany("DELETE FROM outbox WHERE id = ?", [(number,) for number in ids])
         failpoint("outbox.after_mark")
 
+    def check_owned(self) -> None:
+        """LostPartition if the partition is somebody else's by now."""
+        with self._owned():
+            pass
+
     @contextmanager
     def _owned(self) -> Iterator[sqlite3.Connection]:
         """A transaction in which the partition is known to be ours."""
@@ -160,7 +162,7 @@ def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
     connection.executemany("INSERT INTO rows (name, first, last, ipc) VALUES (?, ?, ?, ?)", checkpoint.rows)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:
     """Make a new file a store; refuse one that is something else or newer."""
     if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -168,6 +170,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
                 for statement in SCHEMA:
                     connection.execute(statement)
+                connection.execute("INSERT INTO owner VALUES (1, 0, ?, ?, NULL, '{}')", identity)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
     check_version(connection, path)

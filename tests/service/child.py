@@ -52,7 +52,9 @@ STORES = {"": PartitionStore, "state first": StateFirst, "offset first": OffsetF
 def start(rig: Rig, folder: Path, failpoint: str = "", torn: str = "", **changes: object) -> BaseProcess:
     """A scorer of the rig's log that writes to `folder`; it ends at the log's end unless told otherwise."""
     options = Options(folder, "g", stop_at_end=True)._replace(**changes)  # type: ignore[arg-type]
-    process = _context.Process(target=_main, args=(rig.folder, rig.registry.folder, options, failpoint, torn))
+    process = _context.Process(
+        target=_main, args=(rig.folder, rig.registry.folder, options, failpoint, torn), daemon=True
+    )
     process.start()
     return process
 
@@ -60,8 +62,11 @@ def start(rig: Rig, folder: Path, failpoint: str = "", torn: str = "", **changes
 def finish(process: BaseProcess, timeout_s: float = 60.0) -> int:
     """Wait for its end; its exit code, negative for a signal."""
     process.join(timeout_s)
-    assert process.exitcode is not None, "the scorer did not end"
-    return process.exitcode
+    code = process.exitcode
+    if code is None:
+        process.kill()
+    assert code is not None, "the scorer did not end"
+    return code
 
 
 def score(rig: Rig, folder: Path, failpoint: str = "", torn: str = "", **changes: object) -> int:
@@ -80,5 +85,5 @@ def _main(folder: Path, models: Path, options: Options, failpoint: str, torn: st
     try:
         sys.exit(run(rig.fleet, log, Process(models, options, 0), STORES[torn]))
     except AnomalyError as error:
-        print(f"anomaly: {error}", file=sys.stderr)
+        sys.stderr.write(f"anomaly: {error}\n")
         sys.exit(error.exit_code)

@@ -1,0 +1,169 @@
+"""A partition's store: one owner, one transaction, and files that do not fit are refused."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomaly.errors import DataError, StateError
+from anomaly.service.events import earliest
+from anomaly.service.store import Checkpoint, LostPartition, PartitionStore
+from anomaly.service.stored import Control, Identity, Letter, Rows, StoreReader, store_path, store_paths
+
+IDENTITY = Identity("fleet", "frame")
+NOTHING = Checkpoint(0, b"base", True, {}, (), {}, (), ())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a store will be."""
+    return store_path(tmp_path, "a/group", "bus.telemetry", 3)
+
+
+def test_what_was_written_is_there_again(path: Path) -> None:
+    """All parts of a checkpoint come back from the file, for the next owner and for a reader beside it."""
+    store = PartitionStore(path, IDENTITY)
+    control = Control(5, "v1", "restart", "d", 7, b"{}")
+    letter, rows = Letter("alerts", b"v1", b"alert"), Rows("decisions", 5, 9, b"ipc")
+    store.checkpoint(
+        Checkpoint(10, b"base", True, {"e": {0: 4}}, (control,), {"a": b"1", "b": b"2"}, (letter,), (rows,))
+    )
+    store.checkpoint(Checkpoint(20, b"delta", False, {"e": {0: 5}}, (), {"a": None}, (), ()))
+    store.close()
+    for again in (PartitionStore(path, IDENTITY), StoreReader(path)):
+        assert (again.offset(), again.positions(), again.state()) == (20, {"e": {0: 5}}, [b"base", b"delta"])
+        assert (again.control(), again.alerts(), again.rows("decisions")) == ([control], {"b": b"2"}, [rows])
+        assert again.pending() == [(1, letter)]
+        assert again.sizes() == (4, 5, 3)
+        again.close()
+
+
+def test_a_base_replaces_what_was_before(path: Path) -> None:
+    """A snapshot makes older state superfluous."""
+    store = PartitionStore(path, IDENTITY)
+    for state, base in ((b"base", True), (b"d1", False), (b"new", True)):
+        store.checkpoint(NOTHING._replace(state=state, base=base))
+    assert store.state() == [b"new"]
+
+
+def test_a_late_former_owner_writes_nothing(path: Path) -> None:
+    """After another process opened the store, none of the former owner's transactions goes through."""
+    late = PartitionStore(path, IDENTITY)
+    late.checkpoint(NOTHING._replace(offset=1, outbox=(Letter("t", None, b"x"),)))
+    owner = PartitionStore(path, IDENTITY)
+    for write in (
+        lambda: late.checkpoint(NOTHING._replace(offset=99)),
+        lambda: late.mark_sent([1]),
+        lambda: late.record_cut({"decisions": ["file"]}),
+    ):
+        with pytest.raises(LostPartition, match="nothing was written"):
+            write()
+    assert (owner.offset(), len(owner.pending()), owner.files()) == (1, 1, {})
+    owner.checkpoint(NOTHING._replace(offset=2))
+    assert owner.offset() == 2
+
+
+def test_a_newer_store_is_refused(path: Path) -> None:
+    """A file of a later version is left alone, with what to do; so is a file that is no store."""
+    PartitionStore(path, IDENTITY).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    for opening in (PartitionStore, lambda path, _: StoreReader(path)):
+        with pytest.raises(StateError, match="version 2, this program knows 1; use the newer program"):
+            opening(path, IDENTITY)
+    other = path.with_name("other.db")
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(StateError, match="is no store of a partition"):
+        PartitionStore(other, IDENTITY)
+
+
+def test_another_frame_is_refused_and_fresh_state_is_the_way_out(path: Path) -> None:
+    """State of another frame is not used; starting over keeps the control log, the outbox, rows and files."""
+    store = PartitionStore(path, IDENTITY)
+    store.checkpoint(NOTHING._replace(offset=5, alerts={"a": b"1"}, outbox=(Letter("t", None, b"x"),)))
+    store.record_cut({"archive": ["region=none/day=1/x.parquet"]})
+    store.close()
+    with pytest.raises(StateError, match="--fresh-state"):
+        PartitionStore(path, Identity("fleet", "other"))
+    fresh = PartitionStore(path, Identity("fleet", "other"), fresh=True)
+    assert (fresh.offset(), fresh.state(), fresh.alerts(), fresh.identity.frame) == (None, [], {}, "other")
+    assert len(fresh.pending()) == 1
+    assert fresh.files() == {"archive": ["region=none/day=1/x.parquet"]}
+    assert [row.kind for row in fresh.control()] == ["fresh"]
+
+
+def test_a_cut_drops_the_rows_it_records(path: Path) -> None:
+    """Rows go in the transaction that records their file, and only those of the log that was cut."""
+    store = PartitionStore(path, IDENTITY)
+    store.checkpoint(NOTHING._replace(rows=(Rows("decisions", 0, 1, b"d"), Rows("archive", 0, 1, b"a"))))
+    store.record_cut({"decisions": ["one", "two"]})
+    assert (store.rows("decisions"), len(store.rows("archive"))) == ([], 1)
+    assert store.files() == {"decisions": ["one", "two"]}
+
+
+def test_a_stopped_owner_inside_a_transaction_is_waited_for(path: Path) -> None:
+    """The new owner waits and says so, and has the partition when the transaction ends."""
+    PartitionStore(path, IDENTITY).close()
+    stuck = sqlite3.connect(path, isolation_level=None)
+    stuck.execute("BEGIN IMMEDIATE")
+    said: list[Path] = []
+
+    def waiting(what: Path) -> None:
+        said.append(what)
+        stuck.execute("ROLLBACK")
+
+    store = PartitionStore(path, IDENTITY, waiting=waiting)
+    assert said == [path]
+    assert store.epoch == 2
+    stuck.close()
+
+
+def test_a_full_disk_commits_nothing(path: Path) -> None:
+    """A checkpoint that does not fit is refused whole; the store is as it was and can be used again."""
+    store = PartitionStore(path, IDENTITY)
+    store.checkpoint(NOTHING._replace(offset=1))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        with pytest.raises(DataError, match="Free some space"):
+            store.checkpoint(NOTHING._replace(offset=2, state=bytes(2_000_000), outbox=(Letter("t", None, b"x"),)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert (store.offset(), store.state(), store.pending()) == (1, [b"base"], [])
+    store.checkpoint(NOTHING._replace(offset=3))
+    assert store.offset() == 3
+
+
+def test_stores_are_found_by_group(tmp_path: Path) -> None:
+    """Groups have folders of their own, whatever characters are in their names."""
+    for group in ("a/b", "a*", "a"):
+        PartitionStore(store_path(tmp_path, group, "t", 0), IDENTITY).close()
+    assert len(store_paths(tmp_path)) == 3
+    assert store_paths(tmp_path, "a*") == [tmp_path / "state" / "a%2A" / "t-0.db"]
+    with pytest.raises(StateError, match="is not there"):
+        StoreReader(tmp_path / "none.db")
+
+
+offsets = st.dictionaries(st.integers(0, 3), st.integers(0, 99), min_size=1)
+positions = st.dictionaries(st.sampled_from(["e", "l"]), offsets)
+
+
+@given(st.lists(positions, min_size=1))
+@settings(max_examples=50, deadline=None)
+def test_the_earliest_positions_miss_nothing(stored: list[dict[str, dict[int, int]]]) -> None:
+    """Reading on from the earliest positions passes over no message that any partition still needs."""
+    found = earliest(stored)
+    for own in stored:
+        for topic, numbers in found.items():
+            assert all(start <= own[topic][number] for number, start in numbers.items())
