@@ -60,6 +60,7 @@ def test_at_most_one_alert_is_open_and_only_open_ones_close(
 ) -> None:
     """Whatever the episodes: one open alert a subject and kind, and nothing updated or closed that was not opened."""
     running: dict[tuple[str, str], str] = {}
+    severity: dict[str, int] = {}
     book = AlertBook()
     for alert in written(book, changes):
         place = (alert.subject["vehicle"], alert.kind)
@@ -68,6 +69,9 @@ def test_at_most_one_alert_is_open_and_only_open_ones_close(
             running[place] = alert.id
         else:
             assert running[place] == alert.id
+        if alert.state == "update":
+            assert alert.severity > severity[alert.id]
+        severity[alert.id] = alert.severity
         if alert.state == "closed":
             del running[place]
     assert sorted(running.values()) == sorted(alert.id for alert in book.open())
@@ -160,3 +164,9 @@ def test_an_unreadable_stored_alert_is_refused() -> None:
     """Bytes that are no alert are named by their id."""
     with pytest.raises(StateError, match="open alert abc"):
         AlertBook().restore([("abc", b"{}")])
+
+
+def test_the_end_of_another_episode_closes_nothing() -> None:
+    """An alert ends with its own episode, which its start tells."""
+    changes = [("v", Kind.FAULT, Change.OPEN, 7, 1.2), ("v", Kind.FAULT, Change.CLOSED, 3, 1.2)]
+    assert [alert.state for alert in written(AlertBook(), changes)] == ["open"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from anomaly.errors import ConfigError
-from anomaly.experiments.compare import compare
-from anomaly.experiments.controller import Effects, Look, act, begin, decide, stop
+from anomaly.experiments.compare import Difference, compare
+from anomaly.experiments.controller import Effects, Look, act, begin, decide, registry_effects, stop
 from anomaly.experiments.file import Experiment
 from anomaly.experiments.state import State, read_audit, read_state
 from tests.experiments.plan import RAMP, TEXT, experiment, odd, ramped, twins, vehicles
+from tests.registry.stock import stocked
 
 DAY = 86_400
 GOOD, BAD, EQUAL = ((1.0, 0.5), (0.8, 0.8)), ((0.5, 1.0), (0.8, 0.8)), None
@@ -177,3 +179,53 @@ def test_stopping_ends_it(tmp_path: Path) -> None:
     done = Done()
     assert act(tmp_path, experiment(), look(20, GOOD), done.effects).status == "stopped"
     assert done.calls == []
+
+
+def test_nothing_passes_before_the_last_step_of_the_ramp(tmp_path: Path) -> None:
+    """However long the first step was, and however good it looks."""
+    state, done = run(tmp_path, ramped(), look(20, GOOD))
+    assert (state.verdict, state.reason, done) == ("inconclusive", "step 1 of 2 of the ramp", [])
+
+
+def _looked(count: int, guardrail: Difference) -> Look:
+    """A good primary, and this of the guardrail."""
+    seen = look(20, GOOD, count)
+    others = [each for each in seen.comparison.differences if each.metric != guardrail.metric]
+    return seen._replace(comparison=msgspec.structs.replace(seen.comparison, differences=[*others, guardrail]))
+
+
+@pytest.mark.parametrize(
+    ("harm", "low", "events", "result"),
+    [
+        (0.3, 0.2, 9, "inconclusive"),
+        (0.3, 0.2, 10, "fail"),
+        (0.3, -0.1, 50, "inconclusive"),
+        (0.05, -0.1, 50, "pass"),
+        (None, None, 0, "inconclusive"),
+    ],
+)
+def test_a_guardrail_fails_surely_or_stands_against_a_promotion(
+    tmp_path: Path, harm: float | None, low: float | None, events: float, result: str
+) -> None:
+    """Surely harmed on enough events: fail. Seemingly harmed, or unknown: no promotion. Else: pass."""
+    begin(tmp_path, experiment(), 0, pin)
+    guardrail = Difference(metric="detected", harm=harm, low=low, high=harm, events=events)
+    state = act(tmp_path, experiment(), _looked(1_000, guardrail), Done().effects)
+    assert state.verdict == result
+
+
+def test_the_registry_promotes_and_rolls_back_once(tmp_path: Path) -> None:
+    """Called again after a crash it does nothing more; a model that is no champion only loses its alias."""
+    registry = stocked(tmp_path, 2)
+    registry.promote("bus", 1, "first")
+    registry.set_alias("bus", "challenger", 2, "try")
+    effects = registry_effects(registry)
+    for _ in range(2):
+        effects.roll_back("bus/2", "worse")
+    assert registry.aliases("bus") == {"champion": 1}
+    for _ in range(2):
+        effects.promote("bus/2", "better")
+    assert [change.number for change in registry.history("bus") if change.alias == "champion"] == [1, 2]
+    for _ in range(2):
+        effects.roll_back("bus/2", "worse after all")
+    assert registry.aliases("bus") == {"champion": 1}

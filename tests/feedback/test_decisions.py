@@ -153,3 +153,11 @@ def test_every_column_is_documented_and_no_other() -> None:
     table = reference.read_text(encoding="utf-8").split("## Decisions")[1].split("## Alerts")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == schema().names
+
+
+def test_in_cycles_a_long_alarm_is_thinned_to_every_tenth() -> None:
+    """There is no minute in cycles."""
+    outcome, batch = long_alarm(400, 1)
+    cycles = FLEET.replace('"s"', '"cycles"').replace('cohort = ["type"]', "")
+    kept = keep(outcome, batch, fleet(cycles + "[log]\nsample = 0.0\naudit = 0.0\n"))
+    assert kept.tolist() == [*range(100), *range(109, 400, 10)]

@@ -169,3 +169,14 @@ def test_an_alert_that_nobody_confirmed_counts_as_false_when_labels_were_due() -
         (row,) = vehicle_table(outcome, past, known(), {"v": 0}, moment).to_pylist()
         assert (row["false_alarms"], row["mature_days"]) == expected
         assert (row["alerts"], row["days"]) == (1, 1)
+
+
+def test_an_answer_that_came_early_does_not_count_before_its_day_does() -> None:
+    """A false alarm is counted over the same days that it is divided by."""
+    past = Past(["v"], np.zeros(200, np.int64), np.arange(200))
+    moment = Moment(cutoff=199, label_delay=150)
+    told = Told(past, [label("no_fault", 90, 110)], [])
+    outcome = outcomes(log({"e": [100]}), told, known(), moment)
+    assert states(outcome) == {"e": "false_alarm"}
+    (row,) = vehicle_table(outcome, past, known(), {"v": 0}, moment).to_pylist()
+    assert row["false_alarms"] == 0
