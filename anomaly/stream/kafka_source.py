@@ -75,8 +75,6 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         if self._fresh:
             self._take_over()
-        if not self._is_stable():
-            self._start_poll(max_messages, _JOIN_S)
         return [block(partition.partition, messages) for partition, messages in records.items()]
 
     def commit(self, offsets: Mapping[int, int]) -> None:
@@ -143,8 +141,9 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def _start_poll(self, max_messages: int, timeout_s: float) -> None:
         """Let the helper poll.
 
-        A member that joins is polled on and on, whatever the caller does meanwhile: kafka-python forgets an answer
-        to its joining that comes between two polls, joins again, and so starts the next rebalance.
+        A member that joins is polled for `_JOIN_S` at least, also after the caller has its (empty) answer: what
+        comes between two polls in answer to its joining is forgotten by kafka-python, which then joins again and
+        so starts the next rebalance, without an end if polls are short.
         """
         wait_s = timeout_s if self._is_stable() else max(timeout_s, _JOIN_S)
         self._polling = self._helper.submit(self._consumer.poll, int(wait_s * 1_000), max_messages)

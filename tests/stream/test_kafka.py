@@ -177,7 +177,7 @@ def test_topics_are_made_as_asked(log: KafkaLog, kafka: str) -> None:
     """Retention, compaction, and room for a dead letter that holds a whole message in base64."""
     name = f"t{uuid.uuid4().hex[:12]}"
     log.create_topics({f"{name}.dead-letters": 1, f"{name}.cohorts": 1}, DAY_MS, compacted={f"{name}.cohorts"})
-    log.sink().send(f"{name}.dead-letters", [Record(b"k", b"x" * 1_400_000)])
+    log.sink().send(f"{name}.dead-letters", [Record(b"k", os.urandom(1_400_000))])
     admin = KafkaAdminClient(bootstrap_servers=kafka)
     wanted = [ConfigResource(ConfigResourceType.TOPIC, f"{name}.{kind}") for kind in ("dead-letters", "cohorts")]
     kept, compacted = (str(found) for found in admin.describe_configs(wanted)["topic"].values())
