@@ -79,6 +79,7 @@ class Scorer:
         self._lag_s = 0.0
         self._stopping = False
         self._broken = False
+        self._written = False
         self._log_line = structlog.get_logger()
         self._source: Source = log.source(self._topic, options.group, self, options.first)
 
@@ -118,10 +119,10 @@ class Scorer:
         for block in blocks:
             self._process(block)
         now_s = time.monotonic()
-        due = [scorer for scorer in self._partitions.values() if scorer.due(now_s)]
-        for scorer in due:
+        for scorer in [scorer for scorer in self._partitions.values() if scorer.due(now_s)]:
             self._checkpoint(scorer, now_s)
-        if due or not blocks:
+        if self._written or not blocks:
+            self._written = False
             self._reload()
         self._deliver(now_s)
         self._report(now_s)
@@ -181,6 +182,7 @@ class Scorer:
             if not self._partitions:
                 raise
             return
+        self._written = True
         self._tell_group(scorer)
 
     def _tell_group(self, scorer: PartitionScorer) -> None:
