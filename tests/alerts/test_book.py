@@ -170,3 +170,10 @@ def test_the_end_of_another_episode_closes_nothing() -> None:
     """An alert ends with its own episode, which its start tells."""
     changes = [("v", Kind.FAULT, Change.OPEN, 7, 1.2), ("v", Kind.FAULT, Change.CLOSED, 3, 1.2)]
     assert [alert.state for alert in written(AlertBook(), changes)] == ["open"]
+
+
+def test_a_severity_never_falls() -> None:
+    """A lower level after a higher one is no news."""
+    levels = [(Change.OPEN, 2.5), (Change.UPDATE, 1.2)]
+    alerts = written(AlertBook(), [("v", Kind.FAULT, change, 7, level) for change, level in levels])
+    assert [(alert.state, alert.severity) for alert in alerts] == [("open", 3)]
