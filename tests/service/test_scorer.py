@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from anomaly.errors import PeerError, StateError
+from anomaly.errors import DataError, PeerError, StateError
 from anomaly.service.logs import Summary
 from anomaly.service.metrics import Metrics
 from anomaly.service.partition import reason_class
 from anomaly.service.rows import read_decisions
 from anomaly.service.scorer import Options, Scorer
+from anomaly.service.store import Checkpoint, PartitionStore
 from anomaly.service.stored import StoreReader, store_path, store_paths
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.ports import Record
@@ -135,6 +137,7 @@ def test_a_sink_that_is_away_loses_nothing(own: Rig) -> None:
     assert metrics.registry.get_sample_value("anomaly_delivery_retries_total") == 3
     after = seen(own, own.folder / "run")
     assert (len(after.decisions), len(after.dead_letters), after.repeats) == (360, 8, 0)
+    assert [StoreReader(path).pending() for path in store_paths(own.folder / "run")] == [[], []]
 
 
 def test_what_is_counted(own: Rig) -> None:
@@ -171,3 +174,37 @@ def test_summary_has_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("readings_per_s", "10.0", "lag", "7", "alarms", "dead_letters"):
         assert word in said.out + said.err
     assert summary.readings == summary.alarms == summary.dead_letters == 0
+
+
+class Full(PartitionStore):
+    """A store that finds no room at its second checkpoint, and room again right after it."""
+
+    written = 0
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """The second one of the process fails."""
+        Full.written += 1
+        if Full.written == 2:
+            raise DataError("no room")
+        super().checkpoint(checkpoint)
+
+
+def test_nothing_is_written_after_a_failure(own: Rig) -> None:
+    """What was half done when something failed is not written down on the way out; the next run does it again."""
+    options = Options(own.folder / "run", "g", stop_at_end=True)
+    with pytest.raises(DataError, match="no room"):
+        Scorer(own.fleet, own.log(), own.registry, options, Metrics(), Full).run()
+    run(own)
+    after = seen(own, own.folder / "run")
+    assert (len(after.decisions), len(after.archived)) == (360, 360)
+
+
+def test_a_partition_passes_over_what_it_was_told(own: Rig) -> None:
+    """Where one partition has to read events again, another does not take them a second time."""
+    run(own)
+    with sqlite3.connect(store_path(own.folder / "run", "g", "bus.telemetry", 1)) as connection:
+        connection.execute("UPDATE owner SET positions = '{}'")
+    connection.close()
+    fill(own, readings().rows(360, 720))
+    run(own)
+    assert seen(own, own.folder / "run").repeats == 0
