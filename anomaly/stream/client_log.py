@@ -15,7 +15,7 @@ _TELLING = {
     "Incompatible": "this is no Kafka broker",
     "ECONNREFUSED": "nothing listens there",
     "DNS": "check the host name",
-    "socket disconnected": "the broker hung up: does it want TLS or another login (security.protocol, sasl.*)?",
+    "socket disconnected": "the broker hung up: check the login (sasl.*) and whether it wants TLS (security.protocol)",
     "failed": "",
 }
 """Words of a cause, the most telling first, and what to do about it."""
