@@ -41,6 +41,12 @@ class Summary:
         self.alarms = 0
         self.dead_letters = 0
 
+    def add(self, readings: int, alarms: int, dead_letters: int) -> None:
+        """Count what came of some readings."""
+        self.readings += readings
+        self.alarms += alarms
+        self.dead_letters += dead_letters
+
     def due(self, now_s: float) -> bool:
         """Whether a minute has gone by."""
         return now_s - self._since_s >= SUMMARY_EVERY_S

@@ -44,6 +44,14 @@ class Shared(NamedTuple):
     homes: dict[str, int]
 
 
+class Scored(NamedTuple):
+    """What came of one block."""
+
+    readings: int
+    alarms: int
+    dead_letters: int
+
+
 class Fresh:
     """What happened since the last checkpoint; `due_s` is when the next one must be."""
 
@@ -82,6 +90,7 @@ class PartitionScorer:
         self._cut_s = time.monotonic()
         self._rollout = rollout
         self._to_use: Rollout | None = rollout
+        self._buried = 0
         for vehicle in self.engine.vehicles:
             shared.homes.setdefault(vehicle, partition)
 
@@ -107,8 +116,9 @@ class PartitionScorer:
     def _position(self, told: Told) -> int:
         return self.positions.get(told.topic, {}).get(told.partition, 0)
 
-    def process(self, block: Block, now_s: float) -> int:
-        """Decide all readings of `block`, which follows the last one; answers how many alarmed."""
+    def process(self, block: Block, now_s: float) -> Scored:
+        """Decide all readings of `block`, which follows the last one."""
+        buried = self._buried
         self._switch(int(block.offsets[0]))
         decoded = self._shared.decoder.decode(block.values, block.offsets)
         for failure in decoded.failures:
@@ -121,7 +131,7 @@ class PartitionScorer:
         self.next_offset = int(block.offsets[-1]) + 1
         self._fresh.readings += len(batch)
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
-        return alarms
+        return Scored(len(batch), alarms, self._buried - buried)
 
     def _decide(self, batch: Batch, now_s: float) -> int:
         started_s = time.perf_counter()
@@ -195,6 +205,7 @@ class PartitionScorer:
         key = f"{topic}-{partition}-{offset}".encode()
         dead = self._shared.fleet.topic("dead-letters")
         self._fresh.letters.append(Letter(dead, key, msgspec.json.encode(letter)))
+        self._buried += 1
         self._shared.metrics.dead_letters.labels(reason_class(reason)).inc()
 
     def due(self, now_s: float) -> bool:

@@ -140,9 +140,8 @@ class Scorer:
             scorer = self._partitions.get(block.partition)
             if scorer is None:
                 return
-            alarms = scorer.process(Block(block.partition, block.offsets[part], block.values[part]), time.monotonic())
-            self._summary.readings += len(block.values[part])
-            self._summary.alarms += alarms
+            micro_batch = Block(block.partition, block.offsets[part], block.values[part])
+            self._summary.add(*scorer.process(micro_batch, time.monotonic()))
             if scorer.due(time.monotonic()):
                 self._checkpoint(scorer, time.monotonic())
 

@@ -167,7 +167,7 @@ def test_reasons_are_few() -> None:
 def test_summary_has_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     """The line of a minute tells rate, lag, alarms and dead letters, and starts counting anew."""
     summary = Summary(0.0)
-    summary.readings, summary.alarms, summary.dead_letters = 600, 2, 1
+    summary.add(600, 2, 1)
     assert (summary.due(59.0), summary.due(60.0)) == (False, True)
     summary.write(60.0, lag=7)
     said = capsys.readouterr()
@@ -208,3 +208,14 @@ def test_a_partition_passes_over_what_it_was_told(own: Rig) -> None:
     fill(own, readings().rows(360, 720))
     run(own)
     assert seen(own, own.folder / "run").repeats == 0
+
+
+def test_the_loop_fills_the_summary(own: Rig) -> None:
+    """Readings, alarms and dead letters of the telemetry are all in the line of a minute."""
+    log = own.log()
+    scorer = Scorer(own.fleet, log, own.registry, Options(own.folder / "run", "g", stop_at_end=True), Metrics())
+    scorer.run()
+    log.close()
+    alarms = sum(row["alarm"] for row in read_decisions(own.folder / "run").to_pylist())
+    counted = scorer._summary
+    assert (counted.readings, counted.alarms, counted.dead_letters) == (360, alarms, 7)
