@@ -1,15 +1,32 @@
-"""`make bench`: every row beside its peer in the same run; the table as text, the rows as JSON."""
+"""`make bench`: every row beside its peer in the same run; a table, and `benchmarks/out/bench.json` for programs."""
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 
 import msgspec
 
 from anomaly.service.logs import configure
-from benchmarks import scorer
+from benchmarks import kafka, recovery, scorer
+from tests.kafka.broker import unavailable
 
-configure("warning")
-for row in scorer.run():
-    print(f"{row.what}: {row.ours_per_s:,.0f} readings/s of one core; {row.peer}: {row.peer_per_s:,.0f}; {row.ratio:.1f}x")
-    print(msgspec.json.encode(row).decode(), file=sys.stderr)
+OUT = Path(__file__).parent / "out"
+
+
+def main() -> None:
+    """Run all, print and write."""
+    configure("error")
+    reason = unavailable()
+    rows = [*scorer.run(), *([] if reason else kafka.run())]
+    print(f"{'what':58} {'readings/s':>11}   {'peer':22} {'readings/s':>11} {'ratio':>7}")
+    for row in rows:
+        print(f"{row.what:58} {row.ours_per_s:11,.0f}   {row.peer:22} {row.peer_per_s:11,.0f} {row.ratio:6.2f}x")
+    print("readings a second of CPU of one core, medians of interleaved repeats")
+    killed = None if reason else recovery.run()
+    print(f"\nkill and recover: {killed or reason or 'no real data'}")
+    OUT.mkdir(exist_ok=True)
+    (OUT / "bench.json").write_bytes(msgspec.json.encode({"rows": rows, "recovery": killed}))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly.engine.engine import Restart
 from anomaly.errors import DataError
 from anomaly.feedback.history import Past, health, stretches
+from anomaly.feedback.restarts import restart_of
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
@@ -98,16 +99,10 @@ def _within(faults: list[Fault], batch: Batch, codes: NDArray[np.int64]) -> list
 
 
 def restarts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Restart]:
-    """What starts a baseline again: the events and confirmed "no fault" labels that the fleet file names."""
-    kinds = set(fleet.baseline.restart_on)
-    restarts = [Restart(event.id, event.vehicle, event.ts) for event in events if event.kind in kinds]
-    if "no_fault" in kinds:
-        restarts += [
-            Restart(f"no_fault:{label.vehicle}:{label.start}:{label.source}", label.vehicle, when)
-            for label in labels
-            if label.verdict == "no_fault" and (when := label.reported_at) is not None
-        ]
-    return restarts
+    """What starts a baseline again, by the fleet file."""
+    records: list[VehicleEvent | Label] = [*events, *labels]
+    found = [restart_of(fleet, record) for record in records]
+    return [restart for restart in found if restart is not None]
 
 
 def by_name(vehicles: set[str]) -> list[str]:

@@ -19,7 +19,7 @@ def sentence(alert: Alert, unit: TimeUnit) -> str:
     subject = " ".join(f"{kind} {name}" for kind, name in alert.subject.items())
     named = alert.signals[:MOST_SIGNALS]
     if alert.kind == "sensor":
-        what = f"sensor fault, unusable values of {_listed([signal.name for signal in named])}"
+        what = f"sensor fault, unusable values of {_listed([short(signal.name) for signal in named])}"
         strength = f"{alert.count} readings"
     else:
         what = "; ".join(map(_deviation, named)) or "unlike what is normal for it"
@@ -49,17 +49,24 @@ def when(ts: int, unit: TimeUnit) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
+def short(name: str) -> str:
+    """A signal's name without the branches of its tree that nobody needs to find it.
+
+    >>> short("Vehicle.Powertrain.CombustionEngine.EngineCoolant.Temperature")
+    'EngineCoolant.Temperature'
+    """
+    return ".".join(name.split(".")[-2:])
+
+
 def _deviation(signal: SignalShare) -> str:
+    name = short(signal.name)
     unit = f" {signal.unit}" if signal.unit else ""
     share = f"({signal.share:.0%})".replace("%", " %")
     if signal.actual is None:
-        return f"{signal.name} missing now, expected {signal.expected:.4g}{unit} {share}"
+        return f"{name} missing now, expected {signal.expected:.4g}{unit} {share}"
     difference = signal.actual - signal.expected
     side = "above" if difference >= 0 else "below"
-    return (
-        f"{signal.name} {signal.actual:.4g}{unit}, {abs(difference):.3g} {side} the expected "
-        f"{signal.expected:.4g} {share}"
-    )
+    return f"{name} {signal.actual:.4g}{unit}, {abs(difference):.3g} {side} the expected {signal.expected:.4g} {share}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,8 +10,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from anomaly.cli.main import COMMANDS, resolve
 
-HEAD = "# Command line\n\nWritten by `make docs` from the commands themselves. Exit codes: 0 fine, 1 a gate or check failed,\n\
-2 usage, 3 configuration, 4 broker or peer unreachable, 5 data refused or disk full, 130 interrupted.\n"
+HEAD = """# Command line
+
+Written by `make docs` from the commands themselves. Exit codes: 0 fine, 1 a gate or check failed, 2 usage,
+3 configuration, 4 broker or peer unreachable, 5 data refused or disk full, 130 interrupted.
+"""
 
 
 def reference() -> str:

@@ -61,6 +61,7 @@ class Engine:
         self._restarts = Restarts(np.zeros(0, np.int64), np.zeros(0, np.int64))
         self._linked: list[Restart] = []
         self._relink = False
+        self._waiting_changed = False
         self._arms: Sequence[Arm] = ()
         self._assign: Callable[[str], int] = lambda _vehicle: 0
         self._arm_of: NDArray[np.int16] = np.zeros(0, np.int16)
@@ -90,7 +91,7 @@ class Engine:
                 waiting.sort(key=lambda known: (known.ts, known.id))
                 slot = self._state.slot(event.vehicle)
                 late += slot is not None and bool(self._state.arrays.ints[slot, kernels.LAST_TS] >= event.ts)
-                self._relink = True
+                self._relink = self._waiting_changed = True
         return late
 
     def decide(self, batch: Batch) -> Outcome:
@@ -228,24 +229,28 @@ class Engine:
             waiting.remove(event)
             if not waiting:
                 del self._waiting[event.vehicle]
-            self._relink = True
+            self._relink = self._waiting_changed = True
         rows = observed.restart_row[:count].copy()
         return Applied(rows, [event.id for event in events], [event.ts for event in events])
 
     def delta(self) -> bytes:
         """Bytes of all that changed since the last `delta` or `snapshot`."""
-        return self._state.save(self._waiting_list(), everything=False)
+        waiting = self._waiting_list() if self._waiting_changed else None
+        self._waiting_changed = False
+        return self._state.save(waiting, everything=False)
 
     def snapshot(self) -> bytes:
         """Bytes of everything."""
+        self._waiting_changed = False
         return self._state.save(self._waiting_list(), everything=True)
 
     def apply(self, blob: bytes) -> None:
         """Take over a snapshot, then deltas in order. Raises StateError if the bytes do not fit."""
         waiting = self._state.load(blob)
-        self._waiting = {}
-        for event, vehicle, ts in waiting:
-            self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
+        if waiting is not None:
+            self._waiting = {}
+            for event, vehicle, ts in waiting:
+                self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
         self._relink = True
         self._arm_of = np.zeros(0, np.int16)
 

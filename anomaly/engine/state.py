@@ -19,7 +19,8 @@ VERSION = 1
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed since the last time, as bytes of arrays: rows `slots` of the state, and all that is not by slot."""
+    """What changed since the last time, as bytes of arrays: rows `slots` of the state, and all that is not by slot.
+    `waiting` is None where it did not change."""
 
     version: int
     frame: str
@@ -33,7 +34,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     clock: bytes
     quantiles: dict[str, bytes]
     q_fleet: dict[str, float]
-    waiting: list[tuple[str, str, int]]
+    waiting: list[tuple[str, str, int]] | None
     cohort_keys: list[str]
     cohorts: tuple[bytes, bytes, bytes, bytes]
 
@@ -131,8 +132,9 @@ class VehicleState:
         """Remember that these slots changed."""
         self._changed[slots] = True
 
-    def save(self, waiting: list[tuple[str, str, int]], everything: bool) -> bytes:
-        """Bytes of what changed since the last `save`, or of everything; `waiting` are the restarts to come."""
+    def save(self, waiting: list[tuple[str, str, int]] | None, everything: bool) -> bytes:
+        """Bytes of what changed since the last `save`, or of everything; `waiting` are the restarts to come, None
+        where they are those of the last `save`."""
         count = len(self.vehicles)
         slots = np.arange(count) if everything else np.flatnonzero(self._changed[:count])
         first_new = 0 if everything else self._saved_vehicles
@@ -163,8 +165,8 @@ class VehicleState:
         self._saved_vehicles = count
         return msgspec.msgpack.encode(saved)
 
-    def load(self, blob: bytes) -> list[tuple[str, str, int]]:
-        """Take over what `save` wrote, a whole one first, then changes in order; answers the restarts to come.
+    def load(self, blob: bytes) -> list[tuple[str, str, int]] | None:
+        """Take over what `save` wrote, a whole one first, then changes in order; answers `waiting` as it was saved.
 
         Raises StateError if the bytes are newer than this program, of another frame, or out of order.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,15 @@ def drawn(
     The CRC-32 of the vehicle's id and the time go through the finaliser of SplitMix64 (Steele, Lea and Flood
     2014); its upper 53 bits are a uniform number in [0, 1), and the pair is in if that is below `share`.
     """
-    crc = np.fromiter((zlib.crc32(vehicle.encode()) for vehicle in vehicles), np.uint64, len(vehicles))
+    crc = np.fromiter(map(_crc, vehicles), np.uint64, len(vehicles))
     mixed = _mix(_mix(crc + np.uint64(purpose << 32)) ^ when.astype(np.uint64))
     uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.asarray(uniform < share)
+
+
+@lru_cache(maxsize=1 << 17)
+def _crc(vehicle: str) -> int:
+    return zlib.crc32(vehicle.encode())
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

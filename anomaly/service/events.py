@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from anomaly.engine.engine import Restart
+from anomaly.feedback.restarts import restart_of
 from anomaly.fleet import Fleet
 from anomaly.stream.ports import Block, Log, Reader
 from anomaly.telemetry.decode import decode_events, decode_labels
@@ -24,16 +25,6 @@ class Told(NamedTuple):
     restart: Restart | None
     failure: str | None
     payload: bytes
-
-
-def restart_of(fleet: Fleet, record: VehicleEvent | Label) -> Restart | None:
-    """What `record` starts again by the fleet file: an event at its `ts`, a "no fault" at its `reported_at`."""
-    kinds = fleet.baseline.restart_on
-    if isinstance(record, VehicleEvent):
-        return Restart(record.id, record.vehicle, record.ts) if record.kind in kinds else None
-    if record.verdict != "no_fault" or "no_fault" not in kinds or record.reported_at is None:
-        return None
-    return Restart(f"no_fault:{record.vehicle}:{record.start}:{record.source}", record.vehicle, record.reported_at)
 
 
 class Feeds:

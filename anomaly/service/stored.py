@@ -85,8 +85,19 @@ def store_path(folder: Path, group: str, topic: str, partition: int) -> Path:
 
 
 def store_paths(folder: Path, group: str | None = None) -> list[Path]:
-    """All stores below `folder`, or those of one group."""
-    return sorted((folder / "state").glob(f"{'*' if group is None else glob.escape(quote(group, safe=''))}/*.db"))
+    """All stores below `folder`, or those of one group; one that is being made at this moment is not one yet."""
+    found = (folder / "state").glob(f"{'*' if group is None else glob.escape(quote(group, safe=''))}/*.db")
+    return sorted(path for path in found if _is_made(path))
+
+
+def _is_made(path: Path) -> bool:
+    """Whether there is anything in a file; an owner fills a new one in one transaction."""
+    connection = connect(path)
+    try:
+        with sqlite_errors(path):
+            return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    finally:
+        connection.close()
 
 
 def partition_of_store(path: Path) -> int:

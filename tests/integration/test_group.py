@@ -41,7 +41,7 @@ def scored(world: World, rows: int) -> bool:
 
 
 def test_partitions_move_both_ways_and_the_decisions_equal_the_backtest(world: World, members: list[Member]) -> None:
-    """One member, a second that takes half over, and leaves again: every decision is the backtest's, column by column."""
+    """One member, a second that takes half over and leaves again: every decision is the backtest's in each column."""
     members.append(Member(world, "a"))
     rows = world.produce(0.0, 0.4)
     until(lambda: scored(world, rows), "the first part being scored")
@@ -60,7 +60,7 @@ def test_partitions_move_both_ways_and_the_decisions_equal_the_backtest(world: W
 
 
 def test_five_kills_change_no_decision_and_no_alert(world: World, members: list[Member]) -> None:
-    """SIGKILL at five random moments: all decisions once and equal, each alert there, repeats only with the same bytes."""
+    """SIGKILL at five random moments: all decisions once and equal, each alert there, repeats with the same bytes."""
     chance = random.Random(3)
     members += [Member(world, "a"), Member(world, "b")]
     rows = 0

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from anomaly import settings
 from anomaly.cli.config import to_toml
 from anomaly.cli.init import Request, fleet_file
-from anomaly import settings
 from anomaly.engine.frame import Frame
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
@@ -136,7 +136,9 @@ class Member:
 
     def took(self) -> list[int]:
         """Partitions that it was given, in order, each time again."""
-        return [int(key) for line in self.lines() if line["event"] == "partitions taken over" for key in line["offsets"]]
+        return [
+            int(key) for line in self.lines() if line["event"] == "partitions taken over" for key in line["offsets"]
+        ]
 
     def gave(self) -> list[int]:
         """Partitions that it gave up."""

@@ -1,4 +1,4 @@
-"""The whole loop on a fleet: it closes, its figures come from its own log, and a challenger that is noise is refused."""
+"""The whole loop on a fleet: it closes, its figures come from its own log, a challenger that is noise is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Silent:
 
 
 def scrambled(trained: Trained) -> Trained:
-    """The same model with scores that jump from reading to reading: the fraction of a large multiple of the features."""
+    """The same model with scores that jump from reading to reading: the fraction of a multiple of the features."""
     width, signals = trained.frame.width, len(trained.frame.signals)
     graph = Graph()
     wild = graph.row_sum(graph.node("Mul", "features", graph.constant(np.full(width, 1e3))))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from anomaly.fleet import Fleet
+    from training.figures import Figures
 
 
 def backtest(
     config: Path = typer.Option(..., "--config", help="The fleet file."),
     data: Path = typer.Option(..., "--data", help="The past to score: Parquet, Arrow or CSV."),
     model: str | None = typer.Option(
-        None, "--model", help="NAME@ALIAS, NAME/NUMBER or a digest; default the champion."
+        None, "--model", help="NAME@ALIAS, NAME/NUMBER or a digest, default the champion; or river:DETECTOR to compare."
     ),
     events: Path | None = typer.Option(None, "--events", help="Vehicle events of that time."),
     labels: Path | None = typer.Option(None, "--labels", help="Labels of that time."),
@@ -23,34 +28,41 @@ def backtest(
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
 ) -> None:
     """Score a past as the live scorer would have, and say how good that was."""
-    import msgspec
-
     from anomaly import fleet as fleets
     from anomaly.engine.frame import Frame
     from anomaly.feedback.archive import write_table
     from anomaly.registry.store import Registry
     from training.backtest import backtest as run
     from training.history import Sources, load_history, split_vehicles
-    from training.train import describe
+    from training.peers import PREFIX, backtest_river
 
     fleet = fleets.load(config)
-    reference = model or f"{fleet.name}@champion"
+    peer = model.removeprefix(PREFIX) if model and model.startswith(PREFIX) else None
     registry = Registry(models)
-    found = registry.load(registry.resolve(reference))
+    found = registry.load(registry.resolve(f"{fleet.name}@champion" if model is None or peer else model))
     history = load_history(fleet, Sources(data, events, labels), strict)
     for note in history.notes:
         print(f"note: {note}", file=sys.stderr)
-    if split is not None:
-        history = history.of(split_vehicles(history.names, 0, split).test)
-    result = run(fleet, Frame.from_json(found.frame), found.engine_model(), history)
+    parts = split_vehicles(history.names, 0, split)
+    frame = Frame.from_json(found.frame)
+    if peer:
+        figures = backtest_river(fleet, frame, peer, history, parts)
+        _show(figures, fleet, [f"river.anomaly.{peer}, one a vehicle, on {figures.vehicles} vehicles"], as_json)
+        return
+    result = run(fleet, frame, found.engine_model(), history if split is None else history.of(parts.test))
     if out:
         write_table(result.decisions, out)
-    if as_json:
-        print(msgspec.json.encode(result.figures).decode())
-        return
     masked = ", ".join(f"{count:,} {name}" for name, count in result.masked.items() if count)
-    print(f"{found.manifest.reference} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions")
-    if masked:
-        print(f"  masked values: {masked}")
-    for line in describe(result.figures, fleet):
-        print(f"  {line}")
+    head = f"{found.manifest.reference} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions"
+    _show(result.figures, fleet, [head, *([f"  masked values: {masked}"] if masked else [])], as_json)
+
+
+def _show(figures: Figures, fleet: Fleet, head: list[str], as_json: bool) -> None:
+    import msgspec
+
+    from training.train import describe
+
+    if as_json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print("\n".join([*head, *(f"  {line}" for line in describe(figures, fleet))]))
