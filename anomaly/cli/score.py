@@ -24,6 +24,10 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+SEND_S = 4.0
+"""Alerts that cannot be sent in this time stay in the outbox and are tried again; so a drain ends within 10 s."""
+
+
 def score(
     config: Path = typer.Option(..., "--config", help="The fleet file."),
     bootstrap_server: str | None = typer.Option(None, "--bootstrap-server", help="Kafka, HOST:PORT."),
@@ -52,7 +56,7 @@ def score(
     client = read_client_properties(command_config) if command_config else {}
     name = group or client.get("group.id") or fleet.name
     options = Options(folder or Path("run") / fleet.name, name, first.value, fresh_state, stop_at_end)
-    opened = open_log(bootstrap_server, log, command_config)
+    opened = open_log(bootstrap_server, log, command_config, SEND_S)
     try:
         code = run(fleet, opened, Process(models, options, metrics_port))
     finally:

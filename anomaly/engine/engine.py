@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine import kernels
+from anomaly.engine import layout
 from anomaly.engine.frame import Frame
-from anomaly.engine.kernels import Limits, Observed, Policies, Readings, Restarts, Settled
+from anomaly.engine.layout import Limits, Observed, Policies, Readings, Restarts, Settled
 from anomaly.engine.model import Arm, Floats
+from anomaly.engine.observe import observe
 from anomaly.engine.outcome import Applied, Decisions, Episodes, Evidence, Kind, Outcome
+from anomaly.engine.settle import settle
 from anomaly.engine.state import VehicleState
 from anomaly.errors import ConfigError
 from anomaly.fleet import Fleet
@@ -90,7 +92,7 @@ class Engine:
                 waiting.append(event)
                 waiting.sort(key=lambda known: (known.ts, known.id))
                 slot = self._state.slot(event.vehicle)
-                late += slot is not None and bool(self._state.arrays.ints[slot, kernels.LAST_TS] >= event.ts)
+                late += slot is not None and bool(self._state.arrays.ints[slot, layout.LAST_TS] >= event.ts)
                 self._relink = self._waiting_changed = True
         return late
 
@@ -102,7 +104,7 @@ class Engine:
         decided = np.flatnonzero(observed.status <= 1)
         scores = self._score(readings.slots, observed.features, decided)
         settled = _settled(len(batch))
-        changes = kernels.settle(
+        changes = settle(
             readings,
             scores,
             self._arm_of,
@@ -130,9 +132,7 @@ class Engine:
     def _observe(self, readings: Readings) -> tuple[Observed, Applied]:
         observed = _observed(len(readings.ts), len(self._linked), self._frame)
         state = self._state
-        count = kernels.observe(
-            readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed
-        )
+        count = observe(readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed)
         state.touch(readings.slots)
         return observed, self._applied(observed, count)
 
@@ -157,14 +157,14 @@ class Engine:
     def _link(self) -> None:
         """Chain each known vehicle's waiting restarts for the kernel."""
         ints = self._state.arrays.ints
-        ints[:, kernels.HEAD] = -1
+        ints[:, layout.HEAD] = -1
         self._linked = []
         after: list[int] = []
         for vehicle, events in self._waiting.items():
             slot = self._state.slot(vehicle)
             if slot is not None:
                 first = len(self._linked)
-                ints[slot, kernels.HEAD] = first
+                ints[slot, layout.HEAD] = first
                 self._linked += events
                 after += [*range(first + 1, first + len(events)), -1]
         times = np.array([event.ts for event in self._linked], np.int64)
@@ -215,7 +215,7 @@ class Engine:
             own = np.flatnonzero(fault & (decisions.arm[wrong] == position))
             if len(own):
                 share[own] = arm.model.scorer.contributions(observed.features[rows[own]])
-        masked = observed.reason[rows] > kernels.MISSING
+        masked = observed.reason[rows] > layout.MISSING
         refused = masked[~fault].astype(np.float32)
         share[~fault] = refused / np.maximum(refused.sum(axis=1, keepdims=True), np.float32(1))
         regime = observed.regime[rows]
@@ -268,21 +268,21 @@ class Engine:
             return None
         state, signals = self._state.arrays, len(self._frame.signals)
         ints, floats = state.ints[slot], state.floats[slot]
-        warm = min(1.0, float(ints[kernels.COUNT]) / self._frame.burn_in)
-        regime = int(ints[kernels.REGIME])
+        warm = min(1.0, float(ints[layout.COUNT]) / self._frame.burn_in)
+        regime = int(ints[layout.REGIME])
         usual = floats[:signals] if warm == 1.0 else self._arrays.prior
         expected = self._arrays.mean[regime] + usual / self._arrays.inv_sd[regime]
-        is_open = ints[kernels.EPISODES + kernels.OPEN] == 1
+        is_open = ints[layout.EPISODES + layout.OPEN] == 1
         return VehicleView(
             vehicle=vehicle,
-            last_ts=int(ints[kernels.LAST_TS]),
-            readings=int(ints[kernels.COUNT]),
+            last_ts=int(ints[layout.LAST_TS]),
+            readings=int(ints[layout.COUNT]),
             warm=warm,
             regime=regime,
             expected=expected.tolist(),
             evidence=floats[signals : 2 * signals].tolist(),
             quantiles={key: float(self._state.quantiles[row, slot]) for row, key in enumerate(self._state.q_fleet)},
-            episode_start=int(ints[kernels.EPISODES + kernels.START]) if is_open else None,
+            episode_start=int(ints[layout.EPISODES + layout.START]) if is_open else None,
         )
 
 
@@ -332,7 +332,7 @@ def _observed(count: int, waiting: int, frame: Frame) -> Observed:
         restart_row=np.zeros(waiting, np.int64),
         restart=np.zeros(waiting, np.int64),
         scratch=np.zeros(signals, np.float32),
-        masked=np.zeros(kernels.REASONS, np.int64),
+        masked=np.zeros(layout.REASONS, np.int64),
     )
 
 

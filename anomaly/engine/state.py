@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine import kernels
+from anomaly.engine import layout
 from anomaly.engine.frame import Frame
-from anomaly.engine.kernels import Cohorts, State
+from anomaly.engine.layout import Cohorts, State
 from anomaly.errors import StateError
 
 VERSION = 1
@@ -49,8 +49,8 @@ class VehicleState:
         self.vehicles: list[str] = []
         self.cohort_keys: dict[str, int] = {}
         self.q_fleet: dict[str, float] = {}
-        clock = np.zeros(kernels.CLOCK, np.int64)
-        clock[[kernels.NOW, kernels.AHEAD_SLOT]] = kernels.NEVER, -1
+        clock = np.zeros(layout.CLOCK, np.int64)
+        clock[[layout.NOW, layout.AHEAD_SLOT]] = layout.NEVER, -1
         self.arrays = State(*self._rows(0), clock)
         self.cohorts = self._cohort_rows(0)
         self.quantiles: NDArray[np.float32] = np.zeros((0, 0), np.float32)
@@ -60,15 +60,15 @@ class VehicleState:
     def _rows(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
         floats = np.zeros((count, 3 * self._signals + 2), np.float32)
         floats[:, 2 * self._signals : 3 * self._signals] = np.nan
-        ints = np.zeros((count, kernels.INT_COLUMNS), np.int64)
-        ints[:, [kernels.LAST_TS, kernels.RESTARTED]] = kernels.NEVER
-        ints[:, [kernels.HEAD, kernels.COHORT]] = -1
+        ints = np.zeros((count, layout.INT_COLUMNS), np.int64)
+        ints[:, [layout.LAST_TS, layout.RESTARTED]] = layout.NEVER
+        ints[:, [layout.HEAD, layout.COHORT]] = -1
         return floats, np.zeros((count, 3 * self._signals), np.uint16), ints
 
     def _cohort_rows(self, count: int) -> Cohorts:
-        shape = (count, kernels.PERIODS, self._signals, kernels.BINS)
+        shape = (count, layout.PERIODS, self._signals, layout.BINS)
         shift = np.zeros((count, self._signals), np.float32)
-        never = np.full(count, kernels.NEVER, np.int64)
+        never = np.full(count, layout.NEVER, np.int64)
         return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64))
 
     def slot(self, vehicle: str) -> int | None:
@@ -218,14 +218,14 @@ class VehicleState:
         order = np.array(sorted(range(len(self.vehicles)), key=self.vehicles.__getitem__), np.int64)
         state = self.arrays
         ints = state.ints[order]
-        ints[:, [kernels.HEAD, kernels.COHORT]] = 0
+        ints[:, [layout.HEAD, layout.COHORT]] = 0
         cohorts = [self.cohort_keys[key] for key in sorted(self.cohort_keys)]
         parts: list[bytes] = [
             msgspec.json.encode([[self.vehicles[slot] for slot in order], sorted(self.cohort_keys), sorted(waiting)]),
             state.floats[order].tobytes(),
             state.counts[order].tobytes(),
             ints.tobytes(),
-            state.clock[: kernels.HEARD + 1].tobytes(),
+            state.clock[: layout.HEARD + 1].tobytes(),
             *(array[cohorts].tobytes() for array in self.cohorts),
             *(self.quantiles[list(self.q_fleet).index(key), order].tobytes() for key in sorted(self.q_fleet)),
         ]

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from anomaly.disk import replace_file
 from anomaly.errors import DataError
 from anomaly.experiments.compare import Comparison, Result
 
@@ -82,14 +83,8 @@ def read_state(folder: Path, experiment: str) -> State | None:
 def write_state(folder: Path, state: State) -> None:
     """Replace the state file whole: written aside, synced, renamed. Raises DataError if it cannot be written."""
     path = state_path(folder, state.id)
-    aside = path.with_name(f".{path.name}.aside")
     try:
-        with aside.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _sync(folder)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -122,11 +117,3 @@ def read_audit(folder: Path, experiment: str) -> list[Entry]:
     except (UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise DataError(f"{path} cannot be used: {error}") from error
     return [entry for entry in entries if entry.id == experiment]
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.disk import sync_folder
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
@@ -105,15 +106,6 @@ def write_table(table: Any, path: Path) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written: {error.strerror or error}; make room and start again") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def delete_unrecorded(folder: Path, partition: str, recorded: Collection[str]) -> list[str]:

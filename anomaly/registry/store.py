@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from anomaly.detectors.onnx import OnnxDetector
+from anomaly.disk import replace_file, sync_folder, write_synced
 from anomaly.engine.model import Model
 from anomaly.errors import DataError, ModelError, UsageError
 from anomaly.registry import safety
@@ -112,7 +112,7 @@ class Registry:
                 shutil.rmtree(leftover)
             frames = home / "frames"
             frames.mkdir(exist_ok=True)
-            _replace(frames / f"{frame}.json", frame_json)
+            replace_file(frames / f"{frame}.json", frame_json)
             number = max([entry.number for entry in self.entries(fleet)], default=0) + 1
             numbered = msgspec.structs.replace(complete, number=number)
             _write_folder(home / str(number), {**files, "manifest.json": numbered.to_json()})
@@ -261,8 +261,8 @@ class Registry:
         lines = [*self._history(fleet), change]
         known = msgspec.convert({**self.aliases(fleet), change.alias: change.number}, _Aliases)
         home = self._home(fleet)
-        _replace(home / "aliases.json", msgspec.json.encode(known) + b"\n")
-        _replace(home / "history.jsonl", b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        replace_file(home / "aliases.json", msgspec.json.encode(known) + b"\n")
+        replace_file(home / "history.jsonl", b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
     def _home(self, fleet: str) -> Path:
         if not _FLEET.fullmatch(fleet):
@@ -340,37 +340,14 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write `path` whole: aside, synced, renamed over what is there."""
-    aside = path.with_name(f".{path.name}.aside")
-    _write(aside, data)
-    aside.replace(path)
-    _sync_folder(path.parent)
-
-
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder.parent))
     aside.chmod(0o755)
     for name, data in files.items():
-        _write(aside / name, data)
-    _sync_folder(aside)
+        write_synced(aside / name, data)
+    sync_folder(aside)
     aside.rename(folder)
-    _sync_folder(folder.parent)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
 
 
 def _now_ms() -> int:

@@ -107,9 +107,9 @@ def _packages() -> str:
 
 
 def _kernel_cache() -> str:
-    from anomaly.engine import kernels
+    from anomaly.engine import observe
 
-    beside = Path(kernels.__file__).parent / "__pycache__"
+    beside = Path(observe.__file__).parent / "__pycache__"
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or beside)
     try:
         folder.mkdir(parents=True, exist_ok=True)

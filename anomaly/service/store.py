@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from anomaly.disk import transaction
 from anomaly.errors import StateError
 from anomaly.service.failpoints import failpoint
 from anomaly.service.stored import (
@@ -30,7 +31,6 @@ from anomaly.service.stored import (
     connect,
     pairs,
     sqlite_errors,
-    transaction,
 )
 
 WAIT_S = 60.0

@@ -204,19 +204,6 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """One writer at a time; all of it or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
     """SQLite's errors as ours; anything that is no fault of file, disk or another process stays what it is."""
     try:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from anomaly.disk import transaction
 from anomaly.errors import PeerError
-from anomaly.stream.blocks import Cursor, Deleted, append, connect, errors, expire, partitions_of, prepare, transaction
+from anomaly.stream.blocks import Cursor, Deleted, append, connect, errors, expire, partitions_of, prepare
 from anomaly.stream.lock import OwnerLock
 from anomaly.stream.offsets import First, Span, gone, no_topic, starting_offset
 from anomaly.stream.partitions import partition_of

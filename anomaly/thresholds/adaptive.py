@@ -30,7 +30,7 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
 
     (Stochastic approximation of a quantile: Robbins and Monro 1951, with a constant step.) The bound is the proof
     that no sequence of scores, however slow its rise, moves the threshold by more than `bound`. Scores that are NaN
-    or infinite change nothing. All arithmetic is in float32, bit-equal to `anomaly.engine.kernels`.
+    or infinite change nothing. All arithmetic is in float32, bit-equal to `anomaly.engine.settle`.
 
     Parameters
     ----------

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import anomaly, base, checks, compose, preprocessing
 
-from anomaly.engine import kernels
+from anomaly.engine.layout import Policies
 from anomaly.engine.model import ThresholdPolicy
 from anomaly.engine.outcome import Kind, Status
+from anomaly.engine.settle import adapt
 from anomaly.errors import ConfigError, StateError
 from anomaly.thresholds.adaptive import AdaptiveThreshold
 from tests.engine import world
@@ -48,13 +49,13 @@ def threshold(adaptation: float = 0.2, **changes: Any) -> AdaptiveThreshold:
     return AdaptiveThreshold(Given(), K, Q_FLEET, ThresholdPolicy.from_adaptation(adaptation), **changes)
 
 
-def kernel_policies(policy: ThresholdPolicy) -> kernels.Policies:
+def kernel_policies(policy: ThresholdPolicy) -> Policies:
     """One arm as the kernel takes it, from the formula and not from the class under test."""
 
     def one(value: float) -> np.ndarray:
         return np.array([value], np.float32)
 
-    return kernels.Policies(
+    return Policies(
         k=one(K),
         q_fleet=one(Q_FLEET),
         low=one(max(0.0, 1.0 - policy.bound)),
@@ -76,7 +77,7 @@ def test_the_river_learner_equals_the_kernel_to_the_last_bit(scores: list[float 
     for given_score in scores:
         score = float(q) if given_score is None else given_score
         learner.update(score)
-        q = np.float32(kernels.adapt(q, np.float32(score), 0, policies))
+        q = np.float32(adapt(q, np.float32(score), 0, policies))
         assert np.float32(learner.q).tobytes() == q.tobytes()
 
 

@@ -1,106 +1,49 @@
-"""The two passes over a batch, in arrival order: `observe` before the model, `settle` after it.
+"""The first pass over a batch, in arrival order: every reading into its vehicle's state, its features out.
 
-Rules of this file (each cost measured time): no array views and no allocation in a kernel, every constant typed,
-sums in a fixed order, no fastmath; then the plain Python function behind each kernel (`.py_func`) gives the same
-bits. Nothing that `observe` does to a vehicle depends on its score, so the order of the two passes is free.
+Nothing here depends on a score, so that how a stream is cut into batches cannot matter.
+
+Rules of a kernel (each cost measured time): no array views and no allocation, every constant typed, sums in a fixed
+order, no fastmath; then the plain Python function behind it (`.py_func`) gives the same bits.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine.compile import kernel
 from anomaly.engine.frame import FrameArrays
-
-F4 = np.float32
-NEVER = np.int64(-(2**63))
-CLIP = F4(12.0)
-
-# Columns of the int64 state. Two episodes follow, five columns each: the fault's, then the sensor's.
-LAST_TS, COUNT, HEAD, COHORT, REGIME, RESTARTED, EPISODES = 0, 1, 2, 3, 4, 5, 6
-OPEN, START, LAST, PEAK, ALARMS, GAP, EPISODE_COLUMNS = 0, 1, 2, 3, 4, 5, 6
-INT_COLUMNS = EPISODES + 2 * EPISODE_COLUMNS
-
-# Reasons for a masked value; 0 is a good one.
-MISSING, RANGE, STEP, STUCK, REASONS = 1, 2, 3, 4, 5
-
-# What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row.
-NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, CLOCK = 0, 1, 2, 3, 4, 5
-
-PERIODS, BINS, CLOSED = (
-    10,
-    241,
-    7,
-)  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
-MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own faults off
-
-
-class Limits(NamedTuple):
-    """What the quality gate knows, one entry a signal; `max_ahead` in ticks (0: off), `silent_after` in readings."""
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    max_step: NDArray[np.float32]
-    stuck_after: NDArray[np.int64]
-    fill: NDArray[np.float32]
-    previous: NDArray[np.bool_]
-    silent_after: int
-    max_ahead: int
-
-
-class State(NamedTuple):
-    """All vehicles, one row a slot: `floats` [cap, 3 d + 2] holds the baseline (in burn-in its sums), the evidence and
-    the last value of each signal, then the highest level of the two episodes; `counts` [cap, 3 d] equal values in a
-    row, readings since last seen, readings in burn-in; `ints` [cap, INT_COLUMNS]; `clock` int64[CLOCK]."""
-
-    floats: NDArray[np.float32]
-    counts: NDArray[np.uint16]
-    ints: NDArray[np.int64]
-    clock: NDArray[np.int64]
-
-
-class Cohorts(NamedTuple):
-    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of,
-    `vehicles` [cohorts] in each."""
-
-    histogram: NDArray[np.uint32]
-    shift: NDArray[np.float32]
-    period: NDArray[np.int64]
-    vehicles: NDArray[np.int64]
-
-
-class Readings(NamedTuple):
-    """A batch as the kernels take it: `values` [n, d + regime signals], `cohort` -1 where a reading does not say."""
-
-    slots: NDArray[np.int64]
-    ts: NDArray[np.int64]
-    values: NDArray[np.float32]
-    cohort: NDArray[np.int64]
-
-
-class Restarts(NamedTuple):
-    """Restart events that wait: `ts`, and `after`, the position of the vehicle's next one (-1: none)."""
-
-    ts: NDArray[np.int64]
-    after: NDArray[np.int64]
-
-
-class Observed(NamedTuple):
-    """What `observe` fills in, one row a reading; `scratch` [d]; `masked` [REASONS] adds up over the batch."""
-
-    status: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    center: NDArray[np.float32]
-    regime: NDArray[np.int16]
-    reason: NDArray[np.uint8]
-    warm: NDArray[np.float32]
-    restart_row: NDArray[np.int64]
-    restart: NDArray[np.int64]
-    scratch: NDArray[np.float32]
-    masked: NDArray[np.int64]
+from anomaly.engine.layout import (
+    AHEAD_RUN,
+    AHEAD_SLOT,
+    AHEAD_TS,
+    BINS,
+    CLIP,
+    CLOSED,
+    COHORT,
+    COUNT,
+    F4,
+    HEAD,
+    HEARD,
+    LAST_TS,
+    MIN_READINGS,
+    MIN_VEHICLES,
+    MISSING,
+    NEVER,
+    NOW,
+    PERIODS,
+    RANGE,
+    REGIME,
+    RESTARTED,
+    STEP,
+    STUCK,
+    Cohorts,
+    Limits,
+    Observed,
+    Readings,
+    Restarts,
+    State,
+)
 
 
 @kernel
@@ -370,145 +313,3 @@ def observe(
             if count == frame.burn_in:
                 own_baseline(slot, frame, state, out.scratch)
     return applied
-
-
-class Policies(NamedTuple):
-    """One entry an arm: the threshold rule as `ThresholdPolicy` states it, and the row of `quantiles` that is its."""
-
-    k: NDArray[np.float32]
-    q_fleet: NDArray[np.float32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    up: NDArray[np.float32]
-    down: NDArray[np.float32]
-    gate: NDArray[np.float32]
-    model: NDArray[np.int64]
-
-
-class Settled(NamedTuple):
-    """What `settle` fills in, one row a reading; then the changes of episodes, at most four a reading."""
-
-    threshold: NDArray[np.float32]
-    level: NDArray[np.float32]
-    kinds: NDArray[np.uint16]
-    start: NDArray[np.int64]
-    nth: NDArray[np.int64]
-    change_row: NDArray[np.int64]
-    change_kind: NDArray[np.uint8]
-    change: NDArray[np.uint8]
-    change_time: NDArray[np.int64]
-    change_level: NDArray[np.float32]
-
-
-@kernel
-def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.float32:
-    """The vehicle's own upper quantile after one more score; below the gate only, within the bound always.
-
-    ln q += rate * (1[score > q] - (1 - quantile)): stochastic approximation of a quantile on a log scale.
-    """
-    if np.isfinite(score) and score < policies.gate[arm] * q:
-        q = q * (policies.up[arm] if score > q else policies.down[arm])
-        q = min(max(q, policies.q_fleet[arm] * policies.low[arm]), policies.q_fleet[arm] * policies.high[arm])
-    return q
-
-
-@kernel
-def follow(
-    episode: int,
-    hit: bool,
-    i: int,
-    slot: int,
-    ts: int,
-    level: np.float32,
-    gap: int,
-    kind: int,
-    changes: int,
-    signals: int,
-    state: State,
-    out: Settled,
-) -> int:
-    """One episode of one vehicle at one reading; answers how many changes there are now."""
-    at = EPISODES + episode * EPISODE_COLUMNS
-    top = 3 * signals + episode
-    change = 0
-    if hit:
-        if state.ints[slot, at + OPEN] == 0:
-            change = 1
-            state.ints[slot, at + OPEN] = 1
-            state.ints[slot, at + START] = ts
-            state.ints[slot, at + ALARMS] = 0
-            state.floats[slot, top] = F4(-1.0)
-        state.ints[slot, at + LAST] = ts
-        state.ints[slot, at + ALARMS] += 1
-        state.ints[slot, at + GAP] = 0
-        if level > state.floats[slot, top]:
-            state.floats[slot, top] = level
-            state.ints[slot, at + PEAK] = ts
-            change = 2 if change == 0 else change
-    elif state.ints[slot, at + OPEN] == 1:
-        state.ints[slot, at + GAP] += 1
-        if state.ints[slot, at + GAP] >= gap:
-            state.ints[slot, at + OPEN] = 0
-            change = 3
-    if change > 0:
-        out.change_row[changes] = i
-        out.change_kind[changes] = kind
-        out.change[changes] = change
-        out.change_time[changes, 0] = state.ints[slot, at + START]
-        out.change_time[changes, 1] = state.ints[slot, at + LAST]
-        out.change_time[changes, 2] = state.ints[slot, at + PEAK]
-        out.change_time[changes, 3] = state.ints[slot, at + ALARMS]
-        out.change_level[changes] = state.floats[slot, top]
-        changes += 1
-    return changes
-
-
-@kernel
-def settle(
-    readings: Readings,
-    scores: NDArray[np.float32],
-    arms: NDArray[np.int16],
-    gap: int,
-    observed: Observed,
-    state: State,
-    quantiles: NDArray[np.float32],
-    policies: Policies,
-    out: Settled,
-) -> int:
-    """Second pass: threshold, alarm, learning of the threshold, episodes; answers how many changes there are."""
-    signals = observed.reason.shape[1]
-    changes = 0
-    for i in range(readings.slots.shape[0]):
-        if observed.status[i] > 1:
-            continue
-        slot = readings.slots[i]
-        ts = readings.ts[i]
-        arm = arms[slot]
-        model = policies.model[arm]
-        q = quantiles[model, slot]
-        threshold = policies.k[arm]
-        warm = observed.status[i] == 0
-        if warm:
-            threshold *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
-        level = scores[i] / threshold
-        fault = warm and scores[i] > threshold
-        sensor = False
-        for j in range(signals):
-            sensor = sensor or observed.reason[i, j] > MISSING
-        out.threshold[i] = threshold
-        out.level[i] = level
-        out.kinds[i] = np.uint16((16 if fault else 0) + (2 if sensor else 0))
-        if warm:
-            quantiles[model, slot] = adapt(q, scores[i], arm, policies)
-        changes = follow(0, fault, i, slot, ts, level, gap, 4, changes, signals, state, out)
-        changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, signals, state, out)
-        if fault:
-            out.start[i] = state.ints[slot, EPISODES + START]
-            out.nth[i] = state.ints[slot, EPISODES + ALARMS]
-        elif sensor:
-            out.start[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + START]
-            out.nth[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + ALARMS]
-        else:
-            out.start[i] = 0
-            out.nth[i] = 0
-    return changes
