@@ -21,6 +21,7 @@ from anomaly.stream import feed as feeds
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.feed import Feed
 from anomaly.stream.ports import Record
+from anomaly.stream.topics import create_topics
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
 from anomaly.telemetry.records import Alert, Label, VehicleEvent
 from training.figures import Decided, Figures, headline
@@ -33,7 +34,6 @@ from training.train import Recipe, champion_frame, publish
 
 TRAIN_SHARE, RETRAIN_SHARE = 1 / 3, 2 / 3
 STEP_DAYS = 4
-GROUP = "demo"
 
 
 class Screen(Protocol):
@@ -53,7 +53,8 @@ class Screen(Protocol):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of the run: `figures` from its decision log, the gate's report, the experiment's verdict."""
+    """What came of the run: `figures` from its decision log, the gate's report, the experiment's verdict,
+    and a `vehicle` that alarmed last."""
 
     figures: Figures
     gate: Report
@@ -62,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     alerts: int
     readings: int
+    vehicle: str
 
 
 class World:
@@ -86,10 +88,10 @@ class World:
         self.scored = 0
         self.total = len(self.batch) - int(np.searchsorted(self.batch.ts, self.train_until))
         self.opened: set[str] = set()
+        self.alarmed = self.batch.vehicles[0]
         self.log = EmbeddedLog(folder / "fleet.db")
-        topics = {self.fleet.topic(name): 4 for name in ("telemetry",)}
-        topics |= {self.fleet.topic(name): 1 for name in ("vehicle-events", "labels", "alerts", "dead-letters")}
-        self.log.create_topics(topics, retention_ms=-1)
+        self.log.create_topics({self.fleet.topic("telemetry"): self.fleet.stream.partitions}, retention_ms=-1)
+        create_topics(self.log, self.fleet)
         self._alerts = self.log.reader(self.fleet.topic("alerts"), {})
 
     def history(self, until: int, since: int | None = None) -> History:
@@ -126,7 +128,7 @@ class World:
         sink.close()
 
     def _score(self) -> None:
-        options = Options(self.folder / "run", GROUP, stop_at_end=True)
+        options = Options(self.folder / "run", self.fleet.name, stop_at_end=True)
         Scorer(self.fleet, self.log, self.registry, options, Metrics()).run()
         self.screen.progress(self.scored, self.total)
         for block in self._alerts.read_to_end():
@@ -134,6 +136,7 @@ class World:
                 alert = msgspec.json.decode(value, type=Alert)
                 if alert.kind != "sensor":
                     self.opened.add(alert.id)
+                    self.alarmed = alert.subject["vehicle"]
                     self.screen.alert(alert)
 
     def figures(self) -> Figures:
@@ -173,6 +176,7 @@ def run_demo(
             champion=world.registry.resolve(f"{world.fleet.name}@champion").reference,
             alerts=len(world.opened),
             readings=world.scored,
+            vehicle=world.alarmed,
         )
     finally:
         world.close()

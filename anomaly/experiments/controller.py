@@ -48,12 +48,14 @@ class Effects(NamedTuple):
 
 
 def registry_effects(registry: Registry) -> Effects:
-    """Promotion makes the model the champion; rolling back takes from it whatever alias it has."""
+    """Promotion makes the model champion, no longer challenger; rolling back takes from it whatever alias it has."""
 
     def promote(reference: str, reason: str) -> None:
         entry = registry.resolve(reference)
         if registry.aliases(entry.fleet).get("champion") != entry.number:
             registry.promote(entry.fleet, entry.number, reason)
+        if registry.aliases(entry.fleet).get("challenger") == entry.number:
+            registry.set_alias(entry.fleet, "challenger", None, reason)
 
     def roll_back(reference: str, reason: str) -> None:
         entry = registry.resolve(reference)

@@ -42,6 +42,8 @@ class Terminal:
 
     def stage(self, text: str) -> None:
         """A new part of the loop begins."""
+        if self._shown > SHOWN_ALERTS:
+            self.line(f"     and {self._shown - SHOWN_ALERTS} more")
         self._stages += 1
         self._shown = 0
         self._console.print(f"[bold]{self._stages}. {text}[/bold]")
@@ -63,8 +65,6 @@ class Terminal:
             self._shown += 1
             if self._shown <= SHOWN_ALERTS:
                 self.line(f"{'!' * alert.severity:4} {alert.text}")
-            elif self._shown == SHOWN_ALERTS + 1:
-                self.line("     more alerts are on the topic of alerts")
 
 
 def demo(
@@ -107,7 +107,7 @@ def _last_screen(summary: Summary, fleet: Fleet, directory: Path) -> None:
         f"""
 Champion now: {summary.champion}. Try next:
   anomaly models list --models {directory}/models
-  anomaly vehicle show {{VEHICLE}} --config {config} --dir {directory}/run
+  anomaly vehicle show {summary.vehicle} --config {config} --dir {directory}/run --models {directory}/models
   anomaly replay --config {config} --log {directory}/fleet.db --dir {directory}/run --models {directory}/models --from 0
   anomaly demo --seed 7                      another fleet
   anomaly init YOUR.parquet --vehicle COLUMN --time COLUMN > fleet.toml"""
