@@ -101,11 +101,10 @@ class Row(msgspec.Struct):
     ratio: float
 
 
-def run() -> list[Row]:
+def run(made: World) -> list[Row]:
     """Medians of interleaved repeats."""
     folder = Path(tempfile.mkdtemp(prefix="anomaly-bench-"))
     try:
-        made = world(folder)
         log = fill(made, folder / "fleet.db")
         ours, theirs = [], []
         for repeat in range(REPEATS):
