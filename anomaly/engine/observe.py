@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine.compile import kernel
+from anomaly.compile import kernel
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD_RUN,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine.compile import kernel
+from anomaly.compile import kernel
 from anomaly.engine.layout import (
     ALARMS,
     EPISODE_COLUMNS,

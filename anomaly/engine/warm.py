@@ -9,7 +9,7 @@ from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Floats, Model, ThresholdPolicy
 from anomaly.fleet import Fleet
-from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.decode import Decoder
 
 _FLEET = '[fleet]\nname = "warm"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n[signals.s]\n'
 
@@ -23,7 +23,7 @@ class _Zero:
 
 
 def warm() -> None:
-    """Run one reading through every kernel; the compiled code stays in numba's cache folder."""
+    """Run one reading through every kernel, from bytes to a decision; the compiled code stays in numba's cache folder."""
     one = (1.0,)
     frame = Frame(
         signals=("s",),
@@ -37,7 +37,10 @@ def warm() -> None:
         burn_in=2,
         time_constant=20,
     )
-    engine = Engine(settings.parse(_FLEET, Fleet, "warm"), frame)
+    fleet = settings.parse(_FLEET, Fleet, "warm")
+    message = b'{"vehicle":"v","ts":0,"signals":{"s":0.5},"v":1}'
+    batch = Decoder(fleet).decode([message], np.zeros(1, np.int64)).batch
+    engine = Engine(fleet, frame)
     model = Model("warm/1", "warm", _Zero(), 1.0, 1.0, ThresholdPolicy.from_adaptation(0.2))
     engine.use([Arm("champion", 1.0, model)], lambda _vehicle: 0)
-    engine.decide(Batch(["v"], np.zeros(1, np.int64), np.zeros((1, 1), np.float32), {}, np.zeros(1, np.int64)))
+    engine.decide(batch)

@@ -34,6 +34,17 @@ class Batch:
         context = {field: column[part] for field, column in self.context.items()}
         return Batch(self.vehicles[part], self.ts[part], self.values[part], context, self.offsets[part])
 
+    def joined(self, other: Batch) -> Batch:
+        """These readings, then those of `other`."""
+        context = {field: [*column, *other.context[field]] for field, column in self.context.items()}
+        return Batch(
+            [*self.vehicles, *other.vehicles],
+            np.concatenate([self.ts, other.ts]),
+            np.concatenate([self.values, other.values]),
+            context,
+            np.concatenate([self.offsets, other.offsets]),
+        )
+
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """The readings at `rows`, in that order, as a batch of their own."""
         picked = rows.tolist()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import VERSION, Label, VehicleEvent
+
+if TYPE_CHECKING:
+    from anomaly.telemetry.scan import Plain, Scanner
 
 Format = Literal["json", "msgpack"]
 Vehicle = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -72,9 +76,43 @@ class Decoder:
         self._decode: Callable[[bytes], Any] = module.Decoder(reading | list[reading]).decode  # type: ignore[valid-type]
         self._decode_untyped: Callable[[bytes], Any] = module.Decoder().decode
         self._decode_version: Callable[[bytes], Any] = module.Decoder(_Versioned | list[_Versioned]).decode
+        self._scanner = _scanner(self._columns, self._fields) if format == "json" else None
 
     def decode(self, values: Sequence[bytes], offsets: NDArray[np.int64]) -> Decoded:
         """Decode n messages, `offsets` int64[n]: each ends as readings in the batch, or as one failure."""
+        offsets = np.asarray(offsets, np.int64)
+        if self._scanner is None or not values:
+            return self._typed(values, offsets)
+        scanned = self._scanner.scan(values)
+        if scanned.ok.all():
+            return Decoded(self._plain_batch(scanned, offsets), [], self._unknown(values[0]))
+        if not scanned.ok.any():
+            return self._typed(values, offsets)
+        return self._both(values, offsets, scanned)
+
+    def _both(self, values: Sequence[bytes], offsets: NDArray[np.int64], scanned: Plain) -> Decoded:
+        """The plain messages as they were scanned, the others typed, together in the order of their arrival."""
+        rest = np.flatnonzero(~scanned.ok)
+        typed = self._typed([values[place] for place in rest.tolist()], np.arange(len(rest)))
+        origin = rest[typed.batch.offsets]
+        plain, other = self._plain_batch(scanned, offsets), replace(typed.batch, offsets=offsets[origin])
+        order = np.argsort(np.concatenate([np.flatnonzero(scanned.ok), origin]), kind="stable")
+        failures = [Failure(int(rest[place]), reason) for place, reason in typed.failures]
+        failed = {place for place, _ in failures}
+        first_good = next((value for place, value in enumerate(values) if place not in failed), None)
+        return Decoded(plain.joined(other).take(order), failures, self._unknown(first_good))
+
+    def _plain_batch(self, scanned: Plain, offsets: NDArray[np.int64]) -> Batch:
+        with np.errstate(over="ignore"):
+            values = scanned.values.astype(np.float32)
+        context = {
+            field: [None if found is None else found[place] for found in scanned.contexts]
+            for place, field in enumerate(self._fields)
+        }
+        return Batch(scanned.vehicles, scanned.ts, values, context, offsets[scanned.ok])
+
+    def _typed(self, values: Sequence[bytes], offsets: NDArray[np.int64]) -> Decoded:
+        """Decode n messages by their types, whatever is in them."""
         readings: list[Any] = []
         counts: list[int] = []
         failures: list[Failure] = []
@@ -141,6 +179,36 @@ class Decoder:
         return _newer(value, self._decode_version) or plain_reason(error)
 
 
+def _scanner(columns: Sequence[str], fields: Sequence[str]) -> Scanner:
+    from anomaly.telemetry.scan import Scanner  # numba takes a while to load
+
+    return Scanner(columns, _context_reader(fields))
+
+
+def _context_reader(fields: Sequence[str]) -> Callable[[bytes], tuple[str | None, ...] | None]:
+    """A function from the inside of a context's braces to its kept fields; None for what is no context."""
+    decode = msgspec.json.Decoder(_context_type(fields)).decode
+    names = [f"f{place}" for place in range(len(fields))]
+
+    def read(text: bytes) -> tuple[str | None, ...] | None:
+        try:
+            found = decode(b"{" + text + b"}")
+        except msgspec.MsgspecError:
+            return None
+        return tuple(getattr(found, name) for name in names)
+
+    return read
+
+
+def _context_type(fields: Sequence[str]) -> Any:
+    return msgspec.defstruct(
+        "Context",
+        [(f"f{i}", str | None, None) for i in range(len(fields))],
+        rename={f"f{i}": name for i, name in enumerate(fields)},
+        gc=False,
+    )
+
+
 def _reading_type(columns: Sequence[str], fields: Sequence[str]) -> Any:
     """The struct of a fleet's reading: one field a signal and a kept context field, by their own names."""
     signals = msgspec.defstruct(
@@ -149,12 +217,7 @@ def _reading_type(columns: Sequence[str], fields: Sequence[str]) -> Any:
         rename={f"s{i}": name for i, name in enumerate(columns)},
         gc=False,
     )
-    context = msgspec.defstruct(
-        "Context",
-        [(f"f{i}", str | None, None) for i in range(len(fields))],
-        rename={f"f{i}": name for i, name in enumerate(fields)},
-        gc=False,
-    )
+    context = _context_type(fields)
     return msgspec.defstruct(
         "Reading",
         [
