@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Evidence, Kind, Outcome
-from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn
+from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn, hashed
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import alert_id
@@ -91,7 +91,7 @@ def decision_table(
         _words(arm, [each.model.name for each in arms]),
         _words(arm, [each.name for each in arms]),
         np.array([each.propensity for each in arms], np.float64)[arm],
-        drawn(vehicles, ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
+        drawn(hashed(vehicles), ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
         np.full(len(rows), fleet.log.audit),
         _regions(batch, place),
         nothing.cast(pa.int32()) if partition is None else np.full(len(rows), partition, np.int32),
@@ -110,8 +110,9 @@ def keep(outcome: Outcome, batch: Batch, fleet: Fleet) -> NDArray[np.int64]:
     if fleet.log.decisions == "all":
         return np.arange(len(decisions.row))
     vehicles, ts = _picked(batch.vehicles, decisions.row), batch.ts[decisions.row]
-    kept = drawn(vehicles, ts, fleet.log.sample, SAMPLE)
-    kept |= drawn(vehicles, ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
+    hashes = hashed(vehicles)
+    kept = drawn(hashes, ts, fleet.log.sample, SAMPLE)
+    kept |= drawn(hashes, ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
     wrong = np.flatnonzero(decisions.kind)
     if len(wrong):
         kept[wrong] |= _of_episode(outcome, batch, fleet, wrong)
@@ -129,8 +130,8 @@ def _of_episode(outcome: Outcome, batch: Batch, fleet: Fleet, wrong: NDArray[np.
         return np.asarray(first | (number % 10 == 0))
     elapsed = (batch.ts[row] - decisions.episode_start[wrong]).astype(np.float64)
     minutes = elapsed / (fleet.ticks_per_day / 1_440)
-    vehicles = _picked(batch.vehicles, row)
-    return np.asarray(first | drawn(vehicles, batch.ts[row], minutes / np.maximum(number - 1, 1), LONG_ALARM))
+    hashes = hashed(_picked(batch.vehicles, row))
+    return np.asarray(first | drawn(hashes, batch.ts[row], minutes / np.maximum(number - 1, 1), LONG_ALARM))
 
 
 def _picked(values: Sequence[Any], rows: NDArray[np.int64]) -> Sequence[Any]:

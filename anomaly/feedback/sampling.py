@@ -13,16 +13,20 @@ SAMPLE, AUDIT, LONG_ALARM = 1, 2, 3
 """What the draw is for: draws for different purposes are independent."""
 
 
-def drawn(
-    vehicles: Sequence[str], when: NDArray[np.int64], share: float | NDArray[np.float64], purpose: int
-) -> NDArray[np.bool_]:
-    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n].
+def hashed(vehicles: Sequence[str]) -> NDArray[np.uint64]:
+    """The CRC-32 of n vehicles' ids, uint64[n]."""
+    return np.fromiter(map(_crc, vehicles), np.uint64, len(vehicles))
 
-    The CRC-32 of the vehicle's id and the time go through the finaliser of SplitMix64 (Steele, Lea and Flood
-    2014); its upper 53 bits are a uniform number in [0, 1), and the pair is in if that is below `share`.
+
+def drawn(
+    hashes: NDArray[np.uint64], when: NDArray[np.int64], share: float | NDArray[np.float64], purpose: int
+) -> NDArray[np.bool_]:
+    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n]; `hashes` as `hashed` gives them.
+
+    Hash and time go through the finaliser of SplitMix64 (Steele, Lea and Flood 2014); its upper 53 bits are a uniform
+    number in [0, 1), and the pair is in if that is below `share`.
     """
-    crc = np.fromiter(map(_crc, vehicles), np.uint64, len(vehicles))
-    mixed = _mix(_mix(crc + np.uint64(purpose << 32)) ^ when.astype(np.uint64))
+    mixed = _mix(_mix(hashes + np.uint64(purpose << 32)) ^ when.astype(np.uint64))
     uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.asarray(uniform < share)
 
