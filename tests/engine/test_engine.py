@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,9 +9,7 @@ from anomaly.engine.engine import Restart
 from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.errors import ConfigError, StateError
 from anomaly.telemetry.batch import Batch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import world
+from tests.engine import world
 
 NORMAL = (0.0, 10.0, -5.0, 0.0)
 

@@ -19,9 +19,7 @@ from anomaly.engine.engine import Engine, Restart
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.telemetry.batch import Batch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import world
+from tests.engine import world
 
 COUNT = 600
 
@@ -100,9 +98,9 @@ def test_the_comparison_sees_one_forgotten_delta() -> None:
 
 def test_the_compiled_kernels_equal_plain_python() -> None:
     """The functions behind the kernels, run as plain Python, give the same bits."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
     code = (
-        f"import sys; sys.path.insert(0, {str(here)!r}); import test_exactness as t; "
+        f"import sys; sys.path.insert(0, {str(root)!r}); from tests.engine import test_exactness as t; "
         "print(t.run(t.world.stream(5, t.COUNT), []))"
     )
     plain = {**os.environ, "NUMBA_DISABLE_JIT": "1"}

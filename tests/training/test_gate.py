@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
 from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import Floats, Model
+from tests.training.test_fit import fleet, wearing
 from training.fit import Trained, fit
 from training.gate import gate, probability_worse
 from training.history import History, split_vehicles
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_fit import fleet, wearing
 
 
 class Scrambled:
