@@ -12,6 +12,7 @@ import numpy as np
 from anomaly.engine.frame import Frame
 from anomaly.experiments.compare import lines
 from anomaly.feedback.archive import reading_batch
+from anomaly.feedback.labels import as_of
 from anomaly.registry.manifest import Manifest
 from anomaly.registry.store import Registry
 from anomaly.service.metrics import Metrics
@@ -22,12 +23,13 @@ from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.feed import Feed
 from anomaly.stream.ports import Record
 from anomaly.stream.topics import create_topics
+from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
-from anomaly.telemetry.records import Alert, Label, VehicleEvent
+from anomaly.telemetry.records import Alert
 from training.figures import Decided, Figures, headline
 from training.fit import Trained, fit
 from training.gate import Report, gate
-from training.history import History, make_history, restarts_of, split_vehicles
+from training.history import History, known_at, split_vehicles
 from training.rollout import Known, conclude, start_experiment
 from training.sample import Sample
 from training.train import Recipe, champion_frame, publish
@@ -94,20 +96,17 @@ class World:
         create_topics(self.log, self.fleet)
         self._alerts = self.log.reader(self.fleet.topic("alerts"), {})
 
-    def history(self, until: int, since: int | None = None) -> History:
-        """What is known at `until`: readings before it (from `since` on), and what was reported by then."""
-        first = 0 if since is None else int(np.searchsorted(self.batch.ts, since))
-        rows = np.arange(first, int(np.searchsorted(self.batch.ts, until)))
-        return make_history(self.fleet, self.batch.take(rows), *self._known(until), [])
+    def first_third(self) -> Batch:
+        """The readings that the first model is trained on, before anything is scored."""
+        return self.batch.rows(0, int(np.searchsorted(self.batch.ts, self.train_until)))
 
-    def _known(self, until: int) -> tuple[list[VehicleEvent], list[Label]]:
-        events = [event for event in self.events if event.ts < until]
-        return events, [label for label in self.labels if (label.reported_at or label.end) < until]
+    def archived(self) -> Batch:
+        """The readings that were scored, from the run's archive."""
+        return reading_batch(read_archive(self.folder / "run", self.fleet), self.fleet)
 
-    def known(self) -> Known:
-        """What is known now."""
-        events, labels = self._known(self.now)
-        return Known(self.now, labels, restarts_of(self.fleet, events, labels))
+    def known(self, readings: Batch) -> History:
+        """`readings` with all that was reported by now."""
+        return known_at(self.fleet, readings, self.events, self.labels, self.now - 1)
 
     def run(self, until: int) -> None:
         """Let time pass: a few days go onto the log, the scorer reads them and stops, then the next days."""
@@ -141,10 +140,7 @@ class World:
 
     def figures(self) -> Figures:
         """The headline figures of this run, from its decision log and the labels that were reported by now."""
-        decisions = read_decisions(self.folder / "run")
-        archived = reading_batch(read_archive(self.folder / "run", self.fleet), self.fleet)
-        history = make_history(self.fleet, archived, *self._known(self.now), [])
-        return headline(_decided(decisions, history), self.fleet)
+        return headline(_decided(read_decisions(self.folder / "run"), self.known(self.archived())), self.fleet)
 
     def close(self) -> None:
         """Let go of the log."""
@@ -184,7 +180,7 @@ def run_demo(
 
 def _first_model(world: World) -> None:
     world.screen.stage("training on the first third")
-    history = world.history(world.train_until)
+    history = world.known(world.first_third())
     split = split_vehicles(history.names, 0, None)
     trained = fit(world.fleet, history, split, 0)
     manifest = publish(world.registry, Recipe(world.fleet, history, split, 0), trained)
@@ -195,16 +191,16 @@ def _first_model(world: World) -> None:
 
 
 def _challenge(world: World, tamper: Callable[[Trained], Trained]) -> tuple[Manifest, Report]:
-    """Retrain on what is known now with the champion's frame, and let the gate look at the newest third."""
+    """Retrain on history and archive with what is known now, in the champion's frame; the gate looks at the archive."""
     world.screen.stage("retraining with the labels that came in")
     fleet, registry = world.fleet, world.registry
-    history = world.history(world.now)
+    history = world.known(world.first_third().joined(world.archived()))
     split = split_vehicles(history.names, 1, None)
     trained = tamper(fit(fleet, history, split, 1, champion_frame(registry, fleet)))
     challenger = publish(registry, Recipe(fleet, history, split, 1), trained)
     registry.set_alias(fleet.name, "challenger", challenger.number, "retrained with new labels")
     old, new = (registry.load(registry.resolve(f"{fleet.name}@{alias}")) for alias in ("champion", "challenger"))
-    newest = world.history(world.now, world.train_until).of(split.validation)
+    newest = world.known(world.archived()).of(split.validation)
     report = gate(fleet, Frame.from_json(old.frame), old.engine_model(), new.engine_model(), newest)
     world.screen.line(
         f"{challenger.reference}: {len(history.faults)} labelled faults, k = {trained.k:.2f} nats; the gate "
@@ -220,7 +216,8 @@ def _roll_out(world: World, challenger: Manifest) -> tuple[str, str]:
     experiment = start_experiment(run, world.registry, world.fleet, world.now)
     world.run(world.end)
     world.screen.stage("comparing the arms by vehicle")
-    state = conclude(run, world.fleet, experiment, world.registry, world.known())
+    known = Known(world.now - 1, as_of(world.labels, world.now - 1), world.known(world.archived()).restarts)
+    state = conclude(run, world.fleet, experiment, world.registry, known)
     for line in lines(state.evidence) if state.evidence else ():
         world.screen.line(line)
     verdict = state.status.replace("_", " ").replace("running", "held")

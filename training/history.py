@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly.engine.engine import Restart
 from anomaly.errors import DataError
 from anomaly.feedback.history import Past, health, stretches
+from anomaly.feedback.labels import as_of
 from anomaly.feedback.restarts import restart_of
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
@@ -89,6 +90,18 @@ def make_history(
     if not known and not fleet.history.run_to_failure:
         notes.append("no label and no run_to_failure: every reading counts as healthy")
     return History(batch, names, codes, health(*told), faults, restarts, notes)
+
+
+def known_at(
+    fleet: Fleet, readings: Batch, events: Sequence[VehicleEvent], labels: Sequence[Label], cutoff: int
+) -> History:
+    """The set that a training at `cutoff` may see: readings and events up to then, labels reported by then.
+
+    `readings` are in order of time. Whatever came later changes nothing.
+    """
+    batch = readings.take(np.flatnonzero(readings.ts <= cutoff))
+    past = [event for event in events if event.ts <= cutoff]
+    return make_history(fleet, batch, past, as_of(labels, cutoff), [])
 
 
 def _within(faults: list[Fault], batch: Batch, codes: NDArray[np.int64]) -> list[Fault]:
