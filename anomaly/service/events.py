@@ -34,15 +34,15 @@ class Feeds:
         self._fleet = fleet
         names = [fleet.topic(name) for name in TOPICS]
         self._readers: dict[str, Reader] = {name: log.reader(name, positions.get(name, {})) for name in names}
+        self._read: list[Told] = []
 
     def read(self) -> list[Told]:
-        """Everything that came since the last call, in order."""
-        return [
-            told
-            for name, reader in self._readers.items()
-            for block in reader.read_to_end()
-            for told in _told(self._fleet, name, block)
-        ]
+        """Everything that came since the last call that did not fail, in order."""
+        for name, reader in self._readers.items():
+            for block in reader.read_to_end():
+                self._read += _told(self._fleet, name, block)
+        told, self._read = self._read, []
+        return told
 
     @property
     def positions(self) -> Positions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Rollouts:
     def read(self) -> tuple[Rollout, Frame]:
         """What the files say now. Raises ConfigError or ModelError if that cannot be run."""
         self._seen = self._signature()
-        files = {path.name: path.read_text(encoding="utf-8") for path in self._files()}
+        files = {path.name: _text(path) for path in self._files()}
         champion = self._registry.resolve(f"{self._fleet}@champion").reference
         return self._rollout(champion, self._experiments, files)
 
@@ -90,8 +91,19 @@ class Rollouts:
     def _signature(self) -> tuple[object, ...]:
         """Changes whenever a file was replaced: name, inode, time and size of each."""
         paths = [self._registry.folder / self._fleet / "aliases.json", *self._files()]
-        stats = [(path.name, path.stat()) for path in paths if path.exists()]
-        return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+        found: list[object] = []
+        for path in paths:
+            with suppress(OSError):  # it may be gone by now
+                stat = path.stat()
+                found.append((path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return tuple(found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}; mend it or move it away") from error
 
 
 def payload_digest(payload: bytes) -> str:
