@@ -109,8 +109,10 @@ def read_log(folder: Path, name: str, schema: Any, group: str | None = None) -> 
     tables: list[Any] = []
     for path in store_paths(folder, group):
         store = StoreReader(path)
-        recorded += store.files().get(name, [])
-        tables += unpacked(store.rows(name))
+        with store.still():
+            recorded += store.files().get(name, [])
+            rows = store.rows(name)
+        tables += unpacked(rows)
         store.close()
     return archive.read_table(folder / name, schema, recorded, tables)
 

@@ -151,8 +151,11 @@ class StoreReader:
         return [Control(*row) for row in self._query(query)]
 
     def last_control(self, kind: str) -> Control | None:
-        """The newest row of one kind."""
-        query = "SELECT offset, vehicle, kind, digest, ts, payload FROM control WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        """The newest row of one kind since the state was last started afresh."""
+        query = (
+            "SELECT offset, vehicle, kind, digest, ts, payload FROM control WHERE kind = ? AND id >"
+            " coalesce((SELECT max(id) FROM control WHERE kind = 'fresh'), 0) ORDER BY id DESC LIMIT 1"
+        )
         rows = self._query(query, kind)
         return Control(*rows[0]) if rows else None
 
@@ -172,6 +175,16 @@ class StoreReader:
         """Rows of a log that are in no file yet, in order."""
         query = "SELECT name, first, last, ipc FROM rows WHERE name = ? ORDER BY id"
         return [Rows(*row) for row in self._query(query, name)]
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """All that is read inside is as it was at the first read, whatever the owner writes meanwhile."""
+        with sqlite_errors(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file."""
