@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -59,6 +60,12 @@ class Metrics:
             self.refused.labels(kind.name.lower()).inc(int(status[kind]))
         for reason, values in outcome.masked.items():
             self.masked.labels(reason).inc(values)
+
+    def forget(self, partition: int) -> None:
+        """Show nothing more of a partition that this process no longer has."""
+        for gauge in (self.lag, self.state_bytes):
+            with suppress(KeyError):
+                gauge.remove(str(partition))
 
     def count_unknown(self, name: str, times: int) -> None:
         """Count a name that the fleet file does not have."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -38,6 +39,7 @@ class Shared(NamedTuple):
     fleet: Fleet
     frame: Frame
     folder: Path
+    group: str
     topic: str
     decoder: Decoder
     metrics: Metrics
@@ -83,7 +85,7 @@ class PartitionScorer:
         self.positions: Positions = store.positions()
         self.has_letters = bool(store.pending(1))
         self._shared = shared
-        self._name = f"{shared.topic}-{partition}"
+        self._name = cuts_of(shared.group, shared.topic, partition)
         self._rows = LogRows(shared.fleet, partition)
         self._fresh = Fresh()
         self._sizes = store.sizes()
@@ -93,6 +95,11 @@ class PartitionScorer:
         self._buried = 0
         for vehicle in self.engine.vehicles:
             shared.homes.setdefault(vehicle, partition)
+
+    def begin(self, offset: int, now_s: float) -> None:
+        """Read from `offset` on, where nothing says yet how far the partition is; that is written down at once."""
+        self.next_offset = offset
+        self._fresh.until(now_s)
 
     def use(self, rollout: Rollout) -> None:
         """Score with `rollout` from the next block on."""
@@ -211,7 +218,7 @@ class PartitionScorer:
     def due(self, now_s: float) -> bool:
         """Whether a checkpoint must be written now."""
         many = self._fresh.readings >= self._shared.fleet.stream.checkpoint_every_readings
-        return self._fresh.changed and (many or now_s >= self._fresh.due_s)
+        return (self._fresh.changed and (many or now_s >= self._fresh.due_s)) or self._cut_due(now_s)
 
     @property
     def due_s(self) -> float:
@@ -222,12 +229,15 @@ class PartitionScorer:
         """Write down everything since the last one, and cut log files when that is due."""
         if self._fresh.changed:
             self._write()
-        log = self._shared.fleet.log
-        full = self._sizes.rows >= log.cut_every_mb * 1e6
-        if self._sizes.rows and (full or now_s - self._cut_s >= log.cut_every_s):
+        if self._cut_due(now_s):
             cut(self.store, self._shared.folder, self._shared.fleet, self._name)
             self._sizes = self._sizes._replace(rows=0)
             self._cut_s = now_s
+
+    def _cut_due(self, now_s: float) -> bool:
+        log = self._shared.fleet.log
+        full = self._sizes.rows >= log.cut_every_mb * 1e6
+        return self._sizes.rows > 0 and (full or now_s - self._cut_s >= log.cut_every_s)
 
     def _write(self) -> None:
         started_s = time.perf_counter()
@@ -255,6 +265,15 @@ class PartitionScorer:
         metrics = self._shared.metrics
         metrics.state_bytes.labels(str(self.partition)).set(sum(kept))
         metrics.checkpoint_s.observe(time.perf_counter() - started_s)
+
+
+def cuts_of(group: str, topic: str, partition: int) -> str:
+    """Whose a cut's files are, as their names begin: several groups may write below one folder.
+
+    >>> cuts_of("night/1", "bus.telemetry", 3)
+    'night%2F1~bus.telemetry-3'
+    """
+    return f"{quote(group, safe='').replace('~', '%7E')}~{topic}-{partition}"
 
 
 def reason_class(reason: str) -> str:

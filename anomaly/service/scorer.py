@@ -17,7 +17,7 @@ from anomaly.service.events import Feeds, Told, earliest
 from anomaly.service.failpoints import failpoint
 from anomaly.service.logs import Summary
 from anomaly.service.metrics import Listener, Metrics
-from anomaly.service.partition import PartitionScorer, Shared
+from anomaly.service.partition import PartitionScorer, Shared, cuts_of
 from anomaly.service.rollout import Rollouts
 from anomaly.service.rows import drop_unrecorded
 from anomaly.service.store import LostPartition, PartitionStore
@@ -32,6 +32,8 @@ POLL_BATCHES = 4
 """Micro-batches in one poll, so that reading events to their end costs little of it."""
 LAG_EVERY_S = 1.0
 BACK_OFF_S = 1.0
+LOST_S = 60.0
+"""A group gives a lost partition to somebody, or back, within this time; where it does not, it would go unread."""
 OpenStore = Callable[..., PartitionStore]
 
 
@@ -70,8 +72,12 @@ class Scorer:
         self._rollouts = Rollouts(registry, fleet.name, options.folder / "experiments")
         self._rollout, frame = self._rollouts.read()
         self._identity = Identity(fleet.digest(), frame.digest)
-        self._shared = Shared(fleet, frame, options.folder, self._topic, Decoder(fleet), metrics, {})
+        decoder = Decoder(fleet)
+        self._shared = Shared(fleet, frame, options.folder, options.group, self._topic, decoder, metrics, {})
         self._partitions: dict[int, PartitionScorer] = {}
+        self._begun: set[int] = set()
+        self._shown: set[int] = set()
+        self._lost: dict[int, tuple[float, LostPartition]] = {}
         self._feeds: Feeds | None = None
         self._delivery = Delivery(log.sink(), metrics)
         self._paused: set[int] = set()
@@ -114,6 +120,7 @@ class Scorer:
     def _turn(self) -> bool:
         """One round: what has arrived, events before readings, then checkpoints that are due. False if idle."""
         blocks = self._source.poll(POLL_BATCHES * self._fleet.stream.batch, self._patience_s())
+        self._miss(time.monotonic())
         if not self._tell():
             return False
         for block in blocks:
@@ -171,18 +178,29 @@ class Scorer:
         return None
 
     def _checkpoint(self, scorer: PartitionScorer, now_s: float) -> None:
-        """Write down what a partition did; one that is somebody else's by now is let go, unless it is the last."""
+        """Write down what a partition did; one that is somebody else's by now is let go."""
         try:
             scorer.checkpoint(now_s)
         except LostPartition as error:
-            del self._partitions[scorer.partition]
-            scorer.store.close()
-            self._log_line.error("partition lost", partition=scorer.partition, reason=str(error))
-            if not self._partitions:
-                raise
+            self._let_go(scorer, error)
             return
         self._written = True
         self._tell_group(scorer)
+
+    def _let_go(self, scorer: PartitionScorer, error: LostPartition) -> None:
+        """Go on without a partition that is somebody else's by now; raises `error` if it was the last one."""
+        del self._partitions[scorer.partition]
+        scorer.store.close()
+        self._lost[scorer.partition] = time.monotonic() + LOST_S, error
+        self._log_line.error("partition lost", partition=scorer.partition, reason=str(error))
+        if not self._partitions:
+            raise error
+
+    def _miss(self, now_s: float) -> None:
+        """Raise the error of a partition that was lost, and that the source still counts as this process's."""
+        for until_s, error in self._lost.values():
+            if now_s >= until_s:
+                raise error
 
     def _tell_group(self, scorer: PartitionScorer) -> None:
         if scorer.next_offset is not None:
@@ -210,7 +228,7 @@ class Scorer:
 
     def _deliver(self, now_s: float) -> None:
         """Send what checkpoints put into the outboxes; while that fails, nothing more is read."""
-        sendable = self._delivery.send(self._partitions.values(), now_s)
+        sendable = self._delivery.send(self._partitions.values(), now_s, self._let_go)
         owned = set(self._partitions)
         if not sendable and self._paused != owned:
             self._source.pause(sorted(owned))
@@ -224,6 +242,9 @@ class Scorer:
             return
         self._lag_s = now_s
         lag = self._source.lag()
+        for partition in self._shown - lag.keys():
+            self._metrics.forget(partition)
+        self._shown = set(lag)
         for partition, messages in lag.items():
             self._metrics.lag.labels(str(partition)).set(messages)
         if self._summary.due(now_s):
@@ -246,14 +267,27 @@ class Scorer:
         """Take partitions over: their stores are opened, their state restored; see `ports.Owner`."""
         committed = {} if self._options.fresh_state else self._source.committed(partitions)
         for number in partitions:
-            self._partitions[number] = self._open(number, committed.get(number))
-            drop_unrecorded(self._options.folder, f"{self._topic}-{number}", self._partitions[number].store)
+            self._lost.pop(number, None)
+            self._partitions[number] = scorer = self._open(number, committed.get(number))
+            name = cuts_of(self._options.group, self._topic, number)
+            drop_unrecorded(self._options.folder, name, scorer.store)
+        self._begin_at_end()
         if self._feeds is not None:
             self._feeds.close()
             self._feeds = None
         offsets = {number: self._partitions[number].next_offset for number in partitions}
         self._log_line.info("partitions taken over", offsets={str(key): value for key, value in offsets.items()})
         return offsets
+
+    def _begin_at_end(self) -> None:
+        """Write down where the end is, for partitions that begin there: what comes from now on is to be scored."""
+        new = [scorer for scorer in self._partitions.values() if scorer.next_offset is None]
+        if new and self._options.first == "latest":
+            topic = self._log.topic(self._topic)
+            if topic is None:
+                raise no_topic(self._topic, "the log")
+            for scorer in new:
+                scorer.begin(topic.end[scorer.partition], time.monotonic())
 
     def _open(self, partition: int, committed: int | None) -> PartitionScorer:
         path = store_path(self._options.folder, self._options.group, self._topic, partition)
@@ -262,7 +296,9 @@ class Scorer:
                 f"{path} is not there, but group {self._options.group} has read {self._topic}-{partition} up to "
                 f"{committed}: bring the store back, or start again without state by --fresh-state"
             )
-        store = self._open_store(path, self._identity, self._options.fresh_state, self._say_waiting)
+        fresh = self._options.fresh_state and partition not in self._begun
+        store = self._open_store(path, self._identity, fresh, self._say_waiting)
+        self._begun.add(partition)
         return PartitionScorer(self._shared, partition, store, self._rollout)
 
     def _say_waiting(self, path: Path) -> None:
@@ -271,6 +307,7 @@ class Scorer:
     def revoked(self, partitions: Sequence[int]) -> None:
         """Give partitions up: a last checkpoint, what can be sent is sent, stores are closed."""
         for number in partitions:
+            self._lost.pop(number, None)
             scorer = self._partitions.pop(number, None)
             if scorer is None:
                 continue
