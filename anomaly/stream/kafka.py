@@ -149,6 +149,7 @@ class KafkaReader:
         self._limits = limits
         numbers = sorted(retried(lambda: consumer.partitions_for_topic(topic), limits.retry_s))
         self._partitions = [TopicPartition(topic, number) for number in numbers]
+        self._found: dict[int, list[Any]] = {}
         consumer.assign(self._partitions)
         for number, span in spans(consumer, topic, numbers, limits.retry_s).items():
             if positions.get(number, 0) > span.end:
@@ -156,19 +157,19 @@ class KafkaReader:
             consumer.seek(TopicPartition(topic, number), max(positions.get(number, 0), span.start))
 
     def read_to_end(self) -> list[Block]:
-        """Everything that was there when this was called and is new since the last call."""
+        """Everything that was there when this was called and is new since the last call that did not fail."""
         ends = retried(lambda: self._consumer.end_offsets(self._partitions), self._limits.retry_s)
-        found: dict[int, list[Any]] = {}
         until = time.monotonic() + self._limits.retry_s
         while any(self._consumer.position(partition) < end for partition, end in ends.items()):
             with errors(f"reading {self._topic}"):
                 records = self._consumer.poll(200, 10_000)
             for partition, messages in records.items():
-                found.setdefault(partition.partition, []).extend(messages)
+                self._found.setdefault(partition.partition, []).extend(messages)
             if records:
                 until = time.monotonic() + self._limits.retry_s
             elif time.monotonic() > until:
                 raise PeerError(f"{self._topic}: nothing came for {self._limits.retry_s:.0f} s, though there is more")
+        found, self._found = self._found, {}
         return [block(number, messages) for number, messages in sorted(found.items())]
 
     @property

@@ -167,10 +167,15 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._records_of(message)
 
     def _accepted(self, records: dict[TopicPartition, list[Any]], max_messages: int) -> dict[TopicPartition, list[Any]]:
-        """`records` without those that a poll, begun before, brought of a paused partition or beyond the limit."""
+        """`records` without those that a poll, begun before, brought of a paused partition or beyond the limit.
+
+        Nor those of a partition that is just being taken over: the owner has yet to say where it goes on.
+        """
         accepted = {}
         left = max_messages
         for partition, messages in records.items():
+            if partition.partition not in self._owned:
+                continue
             keep = 0 if partition.partition in self._paused else min(left, len(messages))
             if keep < len(messages):
                 self._consumer.seek(partition, messages[keep].offset)

@@ -79,7 +79,7 @@ class Reader(Protocol):
     """A whole topic, read outside any group by everybody who needs all of it."""
 
     def read_to_end(self) -> list[Block]:
-        """Everything that came since the last call, or since the positions given at the start."""
+        """Everything that came since the last call that did not fail, or since the positions given at the start."""
 
     @property
     def positions(self) -> Mapping[int, int]:
