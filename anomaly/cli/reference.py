@@ -8,7 +8,8 @@ from pathlib import Path
 
 from typer.core import TyperCommand, TyperGroup
 
-from anomaly.cli.main import COMMANDS, resolve
+from anomaly.cli.main import COMMANDS
+from anomaly.cli.tree import resolve
 
 HEAD = """# Command line
 

@@ -107,20 +107,24 @@ def _packages() -> str:
 
 
 def _kernel_cache() -> str:
+    from anomaly.compile import cache_folder
     from anomaly.engine import observe
 
-    beside = Path(observe.__file__).parent / "__pycache__"
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or beside)
+    asked, folder = os.environ.get("NUMBA_CACHE_DIR"), cache_folder(observe.observe)
+    if folder is None:
+        raise DataError(
+            f"{asked or 'none'} cannot be written: kernels are compiled at every start, some seconds; "
+            "set NUMBA_CACHE_DIR to a folder that can"
+        )
+    unused = f"; NUMBA_CACHE_DIR={asked} cannot be written" if asked and not folder.is_relative_to(asked) else ""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be written ({error.strerror}): kernels are compiled at every start, some seconds; "
-            "set NUMBA_CACHE_DIR to a folder that can"
+            f"{folder} cannot be written ({error.strerror}); set NUMBA_CACHE_DIR to one that can"
         ) from error
-    return str(folder)
+    return f"{folder}{unused}"
 
 
 def _fleet(config: Path) -> str:

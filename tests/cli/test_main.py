@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.cli.main import COMMANDS, resolve
+from anomaly.cli.main import COMMANDS
+from anomaly.cli.tree import resolve
 
 HEAVY = ("pandas", "river", "sklearn", "onnxruntime", "numba", "pyarrow", "kafka", "duckdb")
 
@@ -66,3 +67,21 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
+
+
+def test_nothing_but_the_standard_library_comes_before_ctrl_c_is_looked_after() -> None:
+    """The way in loads no package of others, so that an interrupt during their imports is caught too."""
+    code = "import sys; import anomaly.cli.main; print(sorted({'typer', 'click', 'msgspec'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_packages_are_imported_ends_with_130() -> None:
+    """An interrupt in the first moments is one line as well."""
+    code = (
+        "import sys\nclass Interrupt:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\nfrom anomaly.cli.main import main\nmain()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (130, "anomaly: interrupted\n")

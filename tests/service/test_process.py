@@ -128,7 +128,7 @@ def test_what_cannot_be_run_is_said(text: str, code: int, says: str, rig: Rig) -
 def test_the_scorer_needs_neither_pandas_nor_scikit_learn(rig: Rig) -> None:
     """A scorer that decided, alerted and logged has not loaded what only training needs."""
     program = (
-        "import sys\nfrom anomaly.cli.main import app\ntry:\n    app(sys.argv[1:], standalone_mode=False)\n"
+        "import sys\nfrom anomaly.cli.tree import app\ntry:\n    app(sys.argv[1:], standalone_mode=False)\n"
         "finally:\n    print(sorted({'pandas', 'sklearn', 'duckdb', 'kafka'} & set(sys.modules)))"
     )
     arguments = command(rig, "--stop-at-end")[3:]

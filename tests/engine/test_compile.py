@@ -1,0 +1,57 @@
+"""Kernels work wherever their cache cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import numpy as np
+from anomaly.compile import cache_folder, kernel
+
+@kernel
+def twice(x):
+    return x * 2.0
+
+@kernel
+def half(x):
+    return x / 2.0
+
+print(half(twice(np.float64(21.0))), cache_folder(twice))
+"""
+
+
+def run(folder: Path, *before: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Compile and call two kernels of a program in `folder`, the command `before` it."""
+    (folder / "program.py").write_text(PROGRAM)
+    return subprocess.run(
+        [*before, sys.executable, "program.py"],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_impossible_cache_folder_warns_once_and_the_kernels_work(tmp_path: Path) -> None:
+    """Neither the folder that was asked for, nor one beside the code, nor one of the user can be made."""
+    (tmp_path / "__pycache__").write_text("in the way")
+    nowhere = dict.fromkeys(("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME"), "/dev/null/x")
+    answer = run(tmp_path, **nowhere, PYTHONPATH=os.pathsep.join(sys.path))
+    assert (answer.returncode, answer.stdout) == (0, "21.0 None\n")
+    assert answer.stderr.count("compiled anew at every start") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is a command of Linux")
+def test_a_full_disk_under_the_cache_warns_once_and_the_kernels_work(tmp_path: Path) -> None:
+    """A cache that can be opened but holds nothing costs the time to compile, and nothing else."""
+    answer = run(tmp_path, "prlimit", "--fsize=100", "--", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("21.0 ")
+    assert answer.stderr.count("compiled anew at every start") == 1
+    assert "File too large" in answer.stderr
