@@ -7,6 +7,9 @@ from bisect import bisect_left, insort
 import numpy as np
 from numpy.typing import NDArray
 
+LEAST_K = 1e-3
+"""In nats: a threshold is never 0, however large the budget."""
+
 
 def choose_k(
     level: NDArray[np.float32], codes: NDArray[np.int64], rank: NDArray[np.int64], gap: int, allowed: float
@@ -32,7 +35,7 @@ def choose_k(
         is_last_of_level = position + 1 == len(order) or level[order[position + 1]] < level[row]
         if is_last_of_level and episodes > allowed:
             return _between(level, order, position)
-    return float(np.nextafter(level.min(initial=np.float32(1)), np.float32(0)))
+    return max(float(np.nextafter(level.min(initial=np.float32(1)), np.float32(0))), LEAST_K)
 
 
 def _between(level: NDArray[np.float32], order: NDArray[np.int64], position: int) -> float:

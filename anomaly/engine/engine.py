@@ -368,9 +368,11 @@ def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes
     )
 
 
-def _cohort_keys(batch: Batch, fields: Sequence[str]) -> list[str]:
+def _cohort_keys(batch: Batch, fields: Sequence[str]) -> Sequence[str | None]:
+    """One key a reading, None where it does not say all `fields`; values are kept apart by a unit separator."""
     if not fields:
         return [""] * len(batch)
-    return [
-        "|".join(str(value) for value in values) for values in zip(*(batch.context[f] for f in fields), strict=True)
-    ]
+    if len(fields) == 1:
+        return batch.context[fields[0]]
+    told = zip(*(batch.context[field] for field in fields), strict=True)
+    return [None if None in values else "\x1f".join(values) for values in told]

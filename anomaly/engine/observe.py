@@ -110,20 +110,23 @@ def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameAr
 
 @kernel
 def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits) -> int:
-    """Why value j of reading i must not be used (0: it may); keeps count of equal values and of the last one."""
+    """Why value j of reading i must not be used (0: it may); keeps count of equal values and of the last one.
+
+    One that is physically impossible is no last one: neither does a gap repeat it, nor is the way back from it a jump.
+    """
     signals = limits.low.shape[0]
     value = values[i, j]
     last = state.floats[slot, 2 * signals + j]
     if not np.isfinite(value):
         return MISSING
+    if value < limits.low[j] or value > limits.high[j]:
+        return RANGE
     state.floats[slot, 2 * signals + j] = value
     if value == last:
         if state.counts[slot, j] < 65_535:
             state.counts[slot, j] += 1
     else:
         state.counts[slot, j] = 0
-    if value < limits.low[j] or value > limits.high[j]:
-        return RANGE
     if abs(value - last) > limits.max_step[j]:
         return STEP
     if limits.stuck_after[j] > 0 and state.counts[slot, j] >= limits.stuck_after[j]:

@@ -114,10 +114,10 @@ class VehicleState:
             self.quantiles = np.concatenate([self.quantiles, row])
         return list(self.q_fleet).index(digest)
 
-    def cohort_ids(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers of n cohorts, int64[n]; one that is new gets the next, and empty histograms."""
+    def cohort_ids(self, keys: Sequence[str | None]) -> NDArray[np.int64]:
+        """Numbers of n cohorts, int64[n], -1 for None; one that is new gets the next, and empty histograms."""
         for key in dict.fromkeys(keys):
-            if key not in self.cohort_keys:
+            if key is not None and key not in self.cohort_keys:
                 self.cohort_keys[key] = len(self.cohort_keys)
                 old, more = self.cohorts, self._cohort_rows(1)
                 self.cohorts = Cohorts(
@@ -126,7 +126,8 @@ class VehicleState:
                     np.concatenate([old.period, more.period]),
                     np.concatenate([old.vehicles, more.vehicles]),
                 )
-        return np.fromiter(map(self.cohort_keys.__getitem__, keys), np.int64, len(keys))
+        numbers = self.cohort_keys
+        return np.fromiter((-1 if key is None else numbers[key] for key in keys), np.int64, len(keys))
 
     def touch(self, slots: NDArray[np.int64]) -> None:
         """Remember that these slots changed."""

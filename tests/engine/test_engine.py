@@ -71,6 +71,16 @@ def test_a_stuck_signal_and_an_impossible_step_are_masked() -> None:
     }
 
 
+def test_a_refused_value_is_not_what_a_gap_repeats() -> None:
+    """Where a gap repeats the previous value, one that is physically impossible is passed over."""
+    text = world.FLEET.replace("max_step = 30.0", "max = 90.0")
+    scores = []
+    for wild in (10.0, 1e6):
+        rows = [NORMAL] * 20 + [(0.0, wild, -5.0, 0.0)] + [(0.0, np.nan, -5.0, 0.0)] * 5
+        scores.append(world.engine(text=text).decide(readings(rows)).decisions.score[-1])
+    assert abs(scores[0] - scores[1]) < 0.5
+
+
 def test_duplicates_and_late_readings_change_nothing() -> None:
     """A reading sent twice, or older than the last one, gets no decision and leaves the state as it was."""
     engine = world.engine()
@@ -147,6 +157,16 @@ def test_a_common_shift_of_a_cohort_is_taken_off() -> None:
         first = np.array([batch.vehicles[row] == "v0" for row in decisions.row])
         alarms.append(decisions.alarm[first & (decisions.row > 30 * hours * 0.75)].mean())
     assert alarms[0] < 0.2 < 0.8 < alarms[1]
+
+
+def test_a_vehicle_stays_in_its_cohort_where_a_reading_does_not_say() -> None:
+    """A reading without the fields of the cohort changes nothing about whose cohort the vehicle counts in."""
+    batch = readings([NORMAL] * 4)
+    batch.context["type"][1:] = [None, "t1", None]  # type: ignore[index]
+    engine = world.engine()
+    engine.decide(batch)
+    state = engine._state
+    assert (list(state.cohort_keys), state.cohorts.vehicles.tolist()) == (["t0", "t1"], [0, 1])
 
 
 def test_two_arms_score_with_their_own_models_and_thresholds() -> None:

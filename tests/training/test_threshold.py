@@ -35,3 +35,4 @@ def test_a_budget_of_nothing_puts_k_above_every_healthy_level() -> None:
     """No episode is allowed: no healthy reading alarms."""
     level = np.array([1.0, 3.0, 2.0], np.float32)
     assert choose_k(level, np.zeros(3, np.int64), np.arange(3), 1, 0) > 3.0
+    assert choose_k(level - 1, np.zeros(3, np.int64), np.arange(3), 1, 9) > 0.0
