@@ -14,12 +14,14 @@ from anomaly import settings
 from anomaly.errors import ConfigError
 
 TimeUnit = Literal["ms", "s", "cycles"]
+Format = Literal["json", "msgpack"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=120)]
 Restart = Literal["service", "firmware", "sensor", "no_fault"]
 
+LONGEST = "36500d"
 TICKS_PER_DAY: dict[TimeUnit, int] = {"ms": 86_400_000, "s": 86_400, "cycles": 1}
 """Length of a vehicle-day in ticks of each time unit; a cycle is its own vehicle-day."""
 
@@ -128,6 +130,8 @@ class Stream(_Strict, frozen=True):
     partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
     retention: str = "7d"
     replication: Annotated[int, Meta(ge=1, le=10)] = 1
+    format: Format = "json"
+    """That of all readings on the topic; events and labels are JSON."""
     batch: Annotated[int, Meta(ge=1, le=65_536)] = 1_024
     checkpoint_every_s: Positive = 1.0
     checkpoint_every_readings: Count = 1_000_000
@@ -217,6 +221,8 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
         try:
             if duration_ms(text) < 1_000:
                 yield f"{key}: `{text}` must be at least 1s"
+            elif duration_ms(text) > duration_ms(LONGEST):
+                yield f"{key}: `{text}` must be at most {LONGEST}"
         except ValueError as error:
             yield f"{key}: {error}"
 

@@ -109,6 +109,13 @@ def test_a_duration_below_a_second_is_refused() -> None:
     assert problems('[signals.a]\n[context]\nperiod = "500ms"\n') == ["context.period: `500ms` must be at least 1s"]
 
 
+def test_a_duration_beyond_what_a_clock_counts_is_refused() -> None:
+    """Times and durations together stay within an int64 of milliseconds."""
+    assert problems('[signals.a]\n[quality]\nmax_ahead = "999999999999d"\n') == [
+        "quality.max_ahead: `999999999999d` must be at most 36500d"
+    ]
+
+
 def test_topics_have_the_prefix_else_the_name() -> None:
     """Topics are named after the fleet unless the file says otherwise."""
     assert fleet().topic("alerts") == "buses.alerts"

@@ -64,6 +64,7 @@ KEYS: dict[str, Key] = {
     "stream.partitions": Key("partitions of the telemetry topic", "topics"),
     "stream.retention": Key("how long the topics keep messages", "topics"),
     "stream.replication": Key("copies of each partition on the brokers", "topics"),
+    "stream.format": Key("how readings are written on their topic", "topics"),
     "stream.batch": Key("most readings that are scored at once", "start"),
     "stream.checkpoint_every_s": Key("seconds between checkpoints", "start"),
     "stream.checkpoint_every_readings": Key("readings between checkpoints", "start"),

@@ -15,7 +15,7 @@ from anomaly.fleet import Fleet
 from anomaly.stream.partitions import partition_of
 from anomaly.stream.ports import Record, Sink
 from anomaly.telemetry import files
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.decode import encode_readings, packed
 from anomaly.telemetry.records import Label, VehicleEvent
 
 TICKS_PER_S = {"ms": 1_000.0, "s": 1.0, "cycles": 1.0}
@@ -28,11 +28,13 @@ _NAP_S = 0.05
 
 
 class Feed(NamedTuple):
-    """n records in order of time: `ts` int64[n], `vehicles` n ids, and the messages of any stretch of them."""
+    """n records in order of time: `ts` int64[n], `vehicles` n ids, the messages of any stretch of them, and how
+    several become one."""
 
     ts: NDArray[np.int64]
     vehicles: Sequence[str]
     messages: Callable[[int, int], list[bytes]]
+    packed: Callable[[list[bytes]], bytes] = b"".join
 
 
 class Pace(NamedTuple):
@@ -45,7 +47,12 @@ class Pace(NamedTuple):
 def readings(path: Path, fleet: Fleet) -> Feed:
     """The readings of a data file. Raises DataError for a file that cannot be used."""
     batch = files.read_history(path, fleet)
-    return Feed(batch.ts, batch.vehicles, lambda start, stop: encode_readings(batch.rows(start, stop), fleet))
+    return Feed(
+        batch.ts,
+        batch.vehicles,
+        lambda start, stop: encode_readings(batch.rows(start, stop), fleet),
+        lambda messages: packed(messages, fleet),
+    )
 
 
 def events(path: Path, fleet: Fleet) -> Feed:
@@ -55,7 +62,9 @@ def events(path: Path, fleet: Fleet) -> Feed:
 
 def labels(path: Path, fleet: Fleet) -> Feed:
     """The labels of a file, in order of the time that they were reported at, or else of their end."""
-    return _records(files.read_labels(path, fleet), lambda label: label.reported_at or label.end)
+    return _records(
+        files.read_labels(path, fleet), lambda label: label.end if label.reported_at is None else label.reported_at
+    )
 
 
 def send(feed: Feed, sink: Sink, topic: str, partitions: int, pace: Pace) -> Iterator[int]:
@@ -89,7 +98,7 @@ def _packed(feed: Feed, stretch: tuple[int, int], partitions: int, pack: int) ->
     for key, value in zip(keys, values, strict=True):
         homes.setdefault(partition_of(key, partitions), []).append(value)
     return [
-        Record(None, b"[" + b",".join(home[start : start + pack]) + b"]", number)
+        Record(None, feed.packed(home[start : start + pack]), number)
         for number, home in homes.items()
         for start in range(0, len(home), pack)
     ]

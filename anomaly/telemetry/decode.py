@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from anomaly.fleet import Fleet
+from anomaly.fleet import Fleet, Format
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import VERSION, Label, VehicleEvent
 
 if TYPE_CHECKING:
     from anomaly.telemetry.scan import Plain, Scanner
 
-Format = Literal["json", "msgpack"]
 Vehicle = Annotated[str, Meta(min_length=1, max_length=200)]
 Ticks = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 Version = Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -63,12 +62,13 @@ class _Versioned(msgspec.Struct):
 
 
 class Decoder:
-    """Decodes the readings of one fleet; `format` is that of all messages.
+    """Decodes the readings of one fleet; `format` is that of all messages, None: the one of the fleet file.
 
     A message holds one reading or an array of them, all of which are good or the message is a failure.
     """
 
-    def __init__(self, fleet: Fleet, format: Format = "json") -> None:
+    def __init__(self, fleet: Fleet, format: Format | None = None) -> None:
+        format = format or fleet.stream.format
         self._columns = fleet.columns
         self._fields = fleet.context_fields
         reading = _reading_type(self._columns, self._fields)
@@ -325,8 +325,8 @@ def _record_problem(vehicle: str, version: int, times: dict[str, int | None]) ->
 
 
 def encode_readings(batch: Batch, fleet: Fleet) -> list[bytes]:
-    """One JSON message a reading; what is missing or infinite is left out, numbers are short."""
-    encode = msgspec.json.Encoder().encode
+    """One message a reading in the fleet's format; what is missing or infinite is left out, numbers are short."""
+    encode = (msgspec.json if fleet.stream.format == "json" else msgspec.msgpack).Encoder().encode
     fields = [(name, batch.context[name]) for name in fleet.context_fields if name in batch.context]
     columns = fleet.columns
     numbers = _shortest(batch.values).tolist()
@@ -341,6 +341,13 @@ def encode_readings(batch: Batch, fleet: Fleet) -> list[bytes]:
             reading["context"] = context
         messages.append(encode(reading))
     return messages
+
+
+def packed(messages: Sequence[bytes], fleet: Fleet) -> bytes:
+    """Encoded readings as one message, an array of them in the fleet's format; at most 65,535."""
+    if fleet.stream.format == "json":
+        return b"[" + b",".join(messages) + b"]"
+    return b"\xdc" + len(messages).to_bytes(2, "big") + b"".join(messages)
 
 
 def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:

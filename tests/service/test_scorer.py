@@ -11,18 +11,21 @@ import msgspec
 import pytest
 
 from anomaly.errors import DataError, PeerError, StateError
+from anomaly.service.compare import Since
 from anomaly.service.logs import Summary
 from anomaly.service.metrics import Metrics
 from anomaly.service.partition import reason_class
+from anomaly.service.replay import Run, replay_log
 from anomaly.service.rows import read_decisions
 from anomaly.service.scorer import Options, Scorer
 from anomaly.service.store import Checkpoint, PartitionStore
 from anomaly.service.stored import StoreReader, store_path, store_paths
 from anomaly.stream.embedded import EmbeddedLog
+from anomaly.stream.feed import Feed, Pace, send
 from anomaly.stream.ports import Record
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.decode import encode_readings, packed
 from anomaly.telemetry.records import Label
-from tests.service.rig import Rig, fill, make_rig, readings, seen
+from tests.service.rig import FLEET, Rig, fill, make_rig, readings, seen
 
 
 @pytest.fixture
@@ -108,6 +111,26 @@ def test_events_are_read_on_from_where_they_were(own: Rig) -> None:
     assert len(restarts) == len(set(restarts)) == 4
     store = StoreReader(store_path(own.folder / "run", "g", "bus.telemetry", 0))
     assert store.positions() == {"bus.vehicle-events": {0: 6}, "bus.labels": {0: 0}}
+
+
+def test_a_fleet_may_speak_messagepack(tmp_path: Path, stock: Path) -> None:
+    """With `[stream] format`, readings are written and scored in that format, packed ones too, and replayed."""
+    rig = make_rig(tmp_path, stock, FLEET.replace("batch = 64", 'batch = 64\nformat = "msgpack"'))
+    batch = readings()
+    feed = Feed(
+        batch.ts,
+        batch.vehicles,
+        lambda start, stop: encode_readings(batch.rows(start, stop), rig.fleet),
+        lambda messages: packed(messages, rig.fleet),
+    )
+    log = rig.log()
+    for pack in (1, 20):
+        assert list(send(feed, log.sink(), "bus.telemetry", 2, Pace(pack=pack)))[-1] == 720
+    run(rig)
+    after = seen(rig, rig.folder / "run")
+    assert (len(after.decisions), len(after.archived), len(after.dead_letters)) == (720, 1440, 0)
+    assert replay_log(rig.fleet, Run(rig.folder / "run", "g", rig.registry), log, Since()).differing == 0
+    log.close()
 
 
 class Failing(EmbeddedLog):
