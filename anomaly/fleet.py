@@ -92,7 +92,7 @@ class Baseline(_Strict, frozen=True):
 class ModelTable(_Strict, frozen=True):
     """`[model]`: the family that scores."""
 
-    family: Literal["distance", "pca"] = "distance"
+    family: Literal["distance", "pca", "isolation-forest", "autoencoder"] = "distance"
     time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
 

@@ -50,7 +50,8 @@ class Matrix(NamedTuple):
 
 
 def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | None = None) -> Trained:
-    """Fit on `split.train`, set the threshold on these and `split.validation`, judge on the latter.
+    """Fit on `split.train`, set the threshold as the family asks (all vehicles, or `split.validation` alone), judge
+    on the latter.
 
     `frame` keeps an old frame, so that the state of vehicles stays valid. One BLAS thread and a seed: the same
     history gives the same bytes. Raises DataError or GateError where no usable model comes out.
@@ -61,7 +62,7 @@ def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | 
         train = history.of(split.train)
         if frame is None:
             frame = _frame(fleet, train, seed)
-        fitted = FAMILIES[fleet.model.family](_evidence(fleet, frame, train))
+        fitted = FAMILIES[fleet.model.family].fit(_evidence(fleet, frame, train, seed))
         detector = OnnxDetector(fitted.onnx, frame.signals)
         both = history.of([*split.train, *split.validation])
         matrix = build_matrix(fleet, frame, both)
@@ -106,6 +107,20 @@ def check_parity(fitted: Fitted, detector: OnnxDetector, features: NDArray[np.fl
     return worst
 
 
+def check_reach(detector: OnnxDetector, features: NDArray[np.float32], k: float) -> None:
+    """GateError where evidence a thousand times as far out, in the same directions, mostly stays below k.
+
+    Such a model would never alarm: a forest's score has a ceiling, and a few odd vehicles can lift k above it.
+    """
+    reached = float(np.mean(detector.score(features[:: max(1, len(features) // PARITY_ROWS)] * np.float32(1_000)) > k))
+    if reached < 0.5:
+        raise GateError(
+            f"the threshold {k:.2f} is above what the model can score: of readings a thousand times as far out, "
+            f"{reached:.0%} would alarm; give more vehicles, raise [threshold] false_alarms, or take "
+            "[model] family = `distance`"
+        )
+
+
 def policy_of(fleet: Fleet) -> ThresholdPolicy:
     """The threshold policy that the fleet file asks for."""
     return ThresholdPolicy.from_adaptation(0.0 if fleet.threshold.kind == "frozen" else fleet.threshold.adaptation)
@@ -116,7 +131,7 @@ def _frame(fleet: Fleet, train: History, seed: int) -> Frame:
     return fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed)
 
 
-def _evidence(fleet: Fleet, frame: Frame, train: History) -> Evidence:
+def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence:
     matrix = build_matrix(fleet, frame, train)
     health = train.health[matrix.kept]
     ill = np.isin(train.codes, [fault.code for fault in train.faults])[matrix.kept]
@@ -133,6 +148,7 @@ def _evidence(fleet: Fleet, frame: Frame, train: History) -> Evidence:
         late=(health != HEALTHY) & (health <= FAULT) & ill & matrix.warm,
         noise=noise_covariance(z, train.codes, train.health == HEALTHY),
         signals=len(frame.signals),
+        seed=seed,
     )
 
 
@@ -142,7 +158,12 @@ def _calibrate(
     fitted, detector, frame, parity = made
     policy = policy_of(fleet)
     codes, health = both.codes[matrix.kept], both.health[matrix.kept]
+    judged = np.isin(codes, [code for code, name in enumerate(both.names) if name in set(split.validation)])
     healthy = (health == HEALTHY) & matrix.warm
+    if FAMILIES[fleet.model.family].threshold_from == "validation":
+        healthy &= judged
+        if not healthy.any():
+            raise DataError("no validation vehicle has a healthy reading past its burn-in: give more vehicles")
     scores = detector.score(matrix.features[healthy])
     q_fleet = float(np.float32(np.quantile(scores, policy.quantile)))
     level = _levels(fleet, both, Model("", "", detector, 1.0, q_fleet, policy), frame)
@@ -150,8 +171,8 @@ def _calibrate(
     days = len(vehicle_days(codes[order], both.batch.ts[matrix.kept][order], healthy[order], fleet.ticks_per_day))
     allowed = fleet.threshold.false_alarms * days / 1_000
     k = choose_k(level[healthy], codes[healthy], matrix.rank[healthy], fleet.alerts.gap, allowed)
+    check_reach(detector, matrix.features[matrix.warm], k)
     alarm = matrix.warm & (level > k)
-    judged = np.isin(codes, [code for code, name in enumerate(both.names) if name in set(split.validation)])
     chosen = both.of(split.validation)
     past = Decided(
         codes[judged],

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
 IR_VERSION = 9
 
 
@@ -35,19 +36,23 @@ class Graph:
         return self.node("ReduceSum", value, self.constant([1], np.int64), keepdims=int(keep))
 
     def to_bytes(self, width: int, signals: int) -> bytes:
-        """The model: `features` float32[n, width] to `score` float32[n] and `contribution` float32[n, signals]."""
+        """The model: `features` float32[n, width] to `score` float32[n], and, after `shares`, to `contribution`
+        float32[n, signals]."""
         kind = TensorProto.FLOAT
+        outputs = [helper.make_tensor_value_info("score", kind, ["n"])]
+        if any("contribution" in node.output for node in self._nodes):
+            outputs.append(helper.make_tensor_value_info("contribution", kind, ["n", signals]))
         graph = helper.make_graph(
             self._nodes,
             "score",
             [helper.make_tensor_value_info("features", kind, ["n", width])],
-            [
-                helper.make_tensor_value_info("score", kind, ["n"]),
-                helper.make_tensor_value_info("contribution", kind, ["n", signals]),
-            ],
+            outputs,
             self._constants,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="anomaly")
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == ML_DOMAIN for node in self._nodes):
+            opsets.append(helper.make_opsetid(ML_DOMAIN, ML_OPSET))
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="anomaly")
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
@@ -59,6 +64,15 @@ class Graph:
         every = self.node("Div", positive, total)
         start, stop, axis = (self.constant([n], np.int64) for n in (0, signals, 1))
         self.node("Slice", every, start, stop, axis, name="contribution")
+
+
+def padded(width: int) -> int:
+    """The next multiple of 8: with such widths a row has the same bits wherever it stands in a batch.
+
+    >>> padded(8), padded(9)
+    (8, 16)
+    """
+    return -(-width // 8) * 8
 
 
 def pad(matrix: NDArray[np.float64], width: int) -> NDArray[np.float64]:

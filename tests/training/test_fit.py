@@ -20,7 +20,7 @@ from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.families import FAMILIES, Fitted
 from training.figures import Figures
-from training.fit import check_parity, fit
+from training.fit import check_parity, check_reach, fit
 from training.history import History, Sources, load_history, make_history, split_vehicles
 
 FLEET = """
@@ -63,8 +63,8 @@ def wearing(seed: int = 0, vehicles: int = 24, life: int = 150) -> History:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_finds_wear_within_the_budget(family: str) -> None:
     """Each family sees all failures of vehicles it was not fitted on, at few false alarms; its export is exact."""
-    history = wearing()
-    split = split_vehicles(history.names, 0, 0)
+    history = wearing(1)
+    split = split_vehicles(history.names, 0, 1)
     trained = fit(fleet(family), history, split, 0)
     model = Model("wearing/1", "d", OnnxDetector(trained.onnx, trained.frame.signals), *trained[2:5])
     figures = backtest(fleet(family), trained.frame, model, history.of(split.test)).figures
@@ -72,6 +72,34 @@ def test_every_family_finds_wear_within_the_budget(family: str) -> None:
     assert figures.detected == 1.0
     assert figures.lead > 30
     assert figures.false_alarms_per_1000_days < 10
+
+
+def test_the_threshold_of_a_forest_comes_from_validation_vehicles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forest keeps the budget on vehicles it was not fitted on; a threshold from all vehicles is another one."""
+    forest = FAMILIES["isolation-forest"]
+    assert {name for name, family in FAMILIES.items() if family.threshold_from == "validation"} == {"isolation-forest"}
+    history = wearing(1)
+    split = split_vehicles(history.names, 0, 1)
+    alone = fit(fleet("isolation-forest"), history, split, 0)
+    monkeypatch.setitem(FAMILIES, "isolation-forest", forest._replace(threshold_from="all"))
+    pooled = fit(fleet("isolation-forest"), history, split, 0)
+    assert alone.figures.false_alarm_episodes == 0
+    assert alone.onnx == pooled.onnx
+    assert (alone.k, alone.q_fleet) != (pooled.k, pooled.q_fleet)
+
+
+def test_a_threshold_beyond_the_ceiling_of_a_model_is_refused() -> None:
+    """A forest that could not alarm, however far out the evidence, is no model; a distance reaches any threshold."""
+    history = wearing()
+    split = split_vehicles(history.names, 0, None)
+    features = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    served = {}
+    for family in ("distance", "isolation-forest"):
+        trained = fit(fleet(family), history, split, 0)
+        served[family] = OnnxDetector(trained.onnx, trained.frame.signals)
+    check_reach(served["distance"], features, 30.0)
+    with pytest.raises(GateError, match="above what the model can score"):
+        check_reach(served["isolation-forest"], features, 30.0)
 
 
 def test_the_same_history_and_seed_give_the_same_bytes() -> None:

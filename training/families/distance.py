@@ -1,0 +1,43 @@
+"""The length of the evidence under the noise of single readings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.families.family import Evidence, Fitted, Floats
+from training.families.label import add_score, fit_label_term, with_label
+from training.graph import Graph, pad
+from training.tail import fit_tail
+
+
+def fit_distance(evidence: Evidence) -> Fitted:
+    """Length of the evidence under the noise covariance, sqrt(e' C^-1 e), plus the label term.
+
+    C comes from successive differences (`noise`), not from the healthy readings themselves, which already hold the
+    beginning of wear along the very direction of the fault.
+    """
+    width = evidence.features.shape[1]
+    inverse: Floats = np.linalg.inv(_shrunk(evidence.noise)).astype(np.float64)
+    label = fit_label_term(evidence)
+    precision = pad(inverse, width)
+
+    def length(features: Floats) -> Floats:
+        return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", features, precision, features), 0.0)))
+
+    tail = fit_tail(length(evidence.features[evidence.healthy]), "distance")
+    graph = Graph()
+    parts = graph.node("Mul", "features", graph.node("MatMul", "features", graph.constant(precision)))
+    graph.shares(parts, evidence.signals)
+    own = tail.add_to(graph, graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts))))
+    add_score(graph, own, label)
+    return Fitted(
+        graph.to_bytes(width, evidence.signals),
+        lambda features: with_label(tail.nats(length(features)), label, features),
+    )
+
+
+def _shrunk(covariance: Floats) -> Floats:
+    """0.95 C + 0.05 diag(C) + 1e-6 I; a signal without any noise counts as if it had its healthy spread."""
+    diagonal = np.diag(covariance)
+    kept = covariance + np.diag(np.where(diagonal > 1e-9, 0.0, 1.0))
+    return np.asarray(0.95 * kept + 0.05 * np.diag(np.diag(kept)) + 1e-6 * np.eye(len(kept)))
