@@ -39,6 +39,7 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
     values = np.where(np.isfinite(values), values, np.nan)
     regimes = _fit_regimes(values[healthy][:, signals:], seed)
     regime = regimes.of(values[:, signals:])
+    _require_values(fleet, values[healthy, :signals])
     mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
     noise = noise_covariance(z, codes, healthy)
@@ -104,13 +105,18 @@ def _fit_regimes(values: Floats, seed: int) -> _Regimes:
     return _Regimes(fit.cluster_centers_[order] * scale, scale)
 
 
+def _require_values(fleet: Fleet, healthy: Floats) -> None:
+    """DataError that names every signal without a finite value among the `healthy` readings."""
+    names = ", ".join(name for place, name in enumerate(fleet.signals) if np.isnan(healthy[:, place]).all())
+    if names:
+        raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
+
+
 def _normal(
     values: Floats, regime: NDArray[np.int64], healthy: NDArray[np.bool_], regimes: int
 ) -> tuple[Floats, Floats]:
     """Healthy mean and spread of each signal in each regime; a regime seldom seen borrows the fleet's."""
     every = values[healthy]
-    if np.isnan(every).all(axis=0).any():
-        raise DataError("a signal has no healthy value at all; take it out of the fleet file")
     mean = np.tile(np.nanmean(every, axis=0), (regimes, 1))
     sd = np.tile(np.nanstd(every, axis=0), (regimes, 1))
     for r in range(regimes):

@@ -64,16 +64,20 @@ def status(
 def report_experiment(
     name: str = typer.Argument(..., metavar="ID", help="The experiment."),
     folder: Path = DIR,
+    config: Path | None = typer.Option(None, "--config", help="The fleet file: times are then printed in words."),
     as_json: bool = JSON,
 ) -> None:
     """The arms, how they differ, and what was done when and why."""
     import msgspec
 
+    from anomaly import fleet as fleets
+    from anomaly.alerts.text import when
     from anomaly.experiments.report import report, report_lines
 
+    unit = None if config is None else fleets.load(config).fleet.time_unit
     found = report(folder / "experiments", name)
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    for line in report_lines(found):
+    for line in report_lines(found, str if unit is None else lambda ts: when(ts, unit)):
         print(line)

@@ -11,8 +11,10 @@ from pathlib import Path
 import typer
 
 from anomaly import fleet as fleets
+from anomaly.alerts.text import when
 from anomaly.cli.topics import CONFIG, LOG, PROPERTIES, SERVER
 from anomaly.errors import UsageError
+from anomaly.fleet import TimeUnit
 from anomaly.stream.offsets import no_topic
 from anomaly.stream.open import open_log
 
@@ -53,7 +55,7 @@ def produce(
         found = opened.topic(name)
         if found is None:
             raise no_topic(name, str(log or bootstrap_server or command_config))
-        progress = _Progress(name, len(feed.ts))
+        progress = _Progress(name, len(feed.ts), fleet.fleet.time_unit)
         with closing(opened.sink()) as sink:
             try:
                 for done in feeds.send(feed, sink, name, found.partitions, pace):
@@ -67,8 +69,9 @@ def produce(
 class _Progress:
     """A line on stderr every two seconds: how many, of how many, up to when, how fast."""
 
-    def __init__(self, topic: str, total: int) -> None:
+    def __init__(self, topic: str, total: int, unit: TimeUnit) -> None:
         self._topic = topic
+        self._unit = unit
         self._total = total
         self._done = 0
         self._ts: int | None = None
@@ -85,5 +88,5 @@ class _Progress:
 
     def line(self) -> str:
         """How far it is."""
-        until = "" if self._ts is None else f", up to ts {self._ts}"
+        until = "" if self._ts is None else f", up to {when(self._ts, self._unit)}"
         return f"{self._done:,} of {self._total:,} records are on {self._topic}{until}"

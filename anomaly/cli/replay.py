@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from anomaly import fleet as fleets
+from anomaly.cli.times import parse_time
 from anomaly.cli.topics import AS_JSON, CONFIG, LOG, PROPERTIES, SERVER
-from anomaly.errors import GateError, UsageError
+from anomaly.errors import GateError
 from anomaly.stream.open import open_log
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def replay(
     """Score the past again, from a log or else the archive, and compare each decision with the logged one."""
     import msgspec
 
+    from anomaly.alerts.text import when
     from anomaly.registry.store import Registry
     from anomaly.service import replay as replays
 
@@ -54,25 +56,18 @@ def replay(
         print(f"{result.compared:,} decisions replayed, {result.differing:,} differ from what was logged")
         for row in result.first:
             what = row.column or "there at all"
-            print(f"  {row.vehicle} at {row.ts}: {what}: logged {row.logged}, replayed {row.replayed}")
+            at = when(row.ts, fleet.fleet.time_unit)
+            print(f"  {row.vehicle} at {at}: {what}: logged {row.logged}, replayed {row.replayed}")
     if result.differing:
         raise GateError(f"{result.differing} of {result.compared} decisions came out differently")
 
 
 def _since(fleet: Fleet, text: str | None) -> Since:
     """An offset or a time; a number is an offset."""
-    import numpy as np
-
     from anomaly.service.compare import Since
 
     if text is None:
         return Since()
     if text.isdigit():
         return Since(offset=int(text))
-    try:
-        when = np.datetime64(text.removesuffix("Z"), "ms")
-    except ValueError as error:
-        raise UsageError(f"--from {text} is no offset, no time such as 2026-01-31T12:00 and no file") from error
-    if fleet.fleet.time_unit == "cycles":
-        raise UsageError("--from with a time needs a fleet with a clock; this one counts cycles: give an offset")
-    return Since(ts=int(when.astype(np.int64)) // (1 if fleet.fleet.time_unit == "ms" else 1_000))
+    return Since(ts=parse_time(text, fleet.fleet.time_unit, "--from", "offset or file"))

@@ -39,7 +39,9 @@ def score(
     fresh_state: bool = typer.Option(False, "--fresh-state", help="Give state and offsets up and start over."),
     command_config: Path | None = typer.Option(None, "--command-config", help="A Kafka client.properties."),
     stop_at_end: bool = typer.Option(False, "--stop-at-end", help="End when everything that was there is scored."),
-    metrics_port: int | None = typer.Option(None, "--metrics-port", help="On 127.0.0.1; 0: none; default 9464."),
+    metrics_port: int | None = typer.Option(
+        None, "--metrics-port", min=0, max=65535, help="On 127.0.0.1; 0: none; default 9464."
+    ),
     log_level: LogLevel = typer.Option(LogLevel.INFO, "--log-level", help="Least important lines to show."),
 ) -> None:
     """Score the live stream: decisions, alerts and dead letters, until SIGTERM or Ctrl-C."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from anomaly import fleet as fleets
+from anomaly.cli.times import parse_time
 from anomaly.cli.topics import AS_JSON, CONFIG
+from anomaly.fleet import TimeUnit
 
 if TYPE_CHECKING:
     from anomaly.service.inspect import Shown
@@ -24,7 +26,7 @@ def root() -> None:
 @app.command()
 def show(
     vehicle: str = typer.Argument(..., help="The vehicle, as the stream names it."),
-    at: int | None = typer.Option(None, "--at", help="As it was at this time, in the fleet's time unit."),
+    at: str | None = typer.Option(None, "--at", metavar="TIME", help="As it was then: 2026-01-31T12:00, or a `ts`."),
     config: Path = CONFIG,
     folder: Path | None = typer.Option(None, "--dir", help="The run's folder; default run/<fleet name>."),
     models: Path = typer.Option(Path("models"), "--models", help="The registry."),
@@ -40,19 +42,28 @@ def show(
 
     fleet = fleets.load(config)
     run = Run(folder or Path("run") / fleet.name, group or fleet.name, Registry(models))
-    shown = show_vehicle(fleet, run, vehicle, at)
-    print(msgspec.json.encode(shown).decode() if as_json else _text(shown))
+    ticks = None if at is None else _ticks(at, fleet.fleet.time_unit)
+    shown = show_vehicle(fleet, run, vehicle, ticks)
+    print(msgspec.json.encode(shown).decode() if as_json else _text(shown, fleet.fleet.time_unit))
 
 
-def _text(shown: Shown) -> str:
+def _ticks(text: str, unit: TimeUnit) -> int:
+    return int(text) if text.removeprefix("-").isdecimal() else parse_time(text, unit, "--at", "number of ticks")
+
+
+def _text(shown: Shown, unit: TimeUnit) -> str:
+    from anomaly.alerts.text import when
+
     lines = [
-        f"vehicle {shown.vehicle}, partition {shown.partition}, last reading at {shown.last_ts}",
+        f"vehicle {shown.vehicle}, partition {shown.partition}, last reading at {when(shown.last_ts, unit)}",
         f"  {shown.readings} readings in its baseline, {shown.warm:.0%} its own; regime {shown.regime}",
         f"  scored by {shown.model} (arm {shown.arm}), threshold {shown.threshold:.3g} nats",
-        f"  in an episode since {shown.episode_start}" if shown.episode_start is not None else "  no open episode",
+        "  no open episode"
+        if shown.episode_start is None
+        else f"  in an episode since {when(shown.episode_start, unit)}",
         "  signal: expected, evidence in healthy spreads",
     ]
     ordered = sorted(shown.signals, key=lambda signal: -abs(signal.evidence))
-    lines += [f"    {s.name}: {s.expected:.4g} {s.unit}, {s.evidence:+.2f}".replace(" ,", ",") for s in ordered]
+    lines += [f"    {s.name}: {f'{s.expected:.4g} {s.unit}'.strip()}, {s.evidence:+.2f}" for s in ordered]
     lines += [f"  alert {alert.id}, severity {alert.severity}: {alert.text}" for alert in shown.alerts]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,15 +41,18 @@ def status_line(found: Report) -> str:
     return f"{who}: {state.status.replace('_', ' ')}, {step}{verdict}"
 
 
-def report_lines(found: Report) -> Iterator[str]:
-    """The whole report in lines: where it stands, the arms, their differences, what was done when and why."""
+def report_lines(found: Report, when: Callable[[int], str] = str) -> Iterator[str]:
+    """The whole report in lines: where it stands, the arms, their differences, what was done when and why.
+
+    `when` puts a time of the fleet in words.
+    """
     yield status_line(found)
     models = found.state.models if found.state else {}
     for arm in found.experiment.arms:
         yield f"  {arm.name} ({arm.role}): {models.get(arm.name, arm.model)}, {arm.share:.0%}"
     if found.state and found.state.evidence:
-        yield f"as of {found.state.at}:"
+        yield f"as of {when(found.state.at)}:"
         yield from (f"  {line}" for line in lines(found.state.evidence))
     for entry in found.audit:
         reason = f": {entry.reason}" if entry.reason else ""
-        yield f"{entry.at} revision {entry.revision} {entry.act}{reason}"
+        yield f"{when(entry.at)}: revision {entry.revision} {entry.act}{reason}"

@@ -6,6 +6,7 @@ in the partition's store; at a start, files of a partition that are not recorded
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -105,7 +106,9 @@ def write_table(table: Any, path: Path) -> None:
         sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror or error}; make room and start again") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room and start again" if full else "give a place that can"
+        raise DataError(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
 
 
 def delete_unrecorded(folder: Path, partition: str, recorded: Collection[str]) -> list[str]:

@@ -139,8 +139,9 @@ class Registry:
         if match := re.fullmatch(rf"({_FLEET.pattern})@([a-z]+)", reference):
             known = self.aliases(match[1])
             if match[2] not in known:
-                said = ", ".join(f"{alias} -> {number}" for alias, number in known.items()) or "none"
-                raise ModelError(f"{match[1]} has no {match[2]} in {self.folder}; its aliases: {said}")
+                said = ", ".join(f"{alias} -> {number}" for alias, number in known.items())
+                hint = "`anomaly train` makes one, or give another --models" if not known else f"its aliases: {said}"
+                raise ModelError(f"{match[1]} has no {match[2]} in {self.folder}; {hint}")
             return self._numbered(match[1], known[match[2]])
         if _DIGEST.fullmatch(reference):
             return self._digested(reference)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from anomaly.alerts.text import when
 from anomaly.engine.engine import Engine, VehicleView
 from anomaly.engine.model import Arm
 from anomaly.errors import DataError
@@ -55,8 +56,8 @@ def show_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None) ->
         found = _now(fleet, run, path, vehicle) if at is None else _then(fleet, run, path, vehicle, at)
         if found is not None:
             return found
-    when = "" if at is None else f" at or before {at}"
-    raise DataError(f"no reading of vehicle {vehicle} was scored by group {run.group}{when}")
+    then = "" if at is None else f" at or before {when(at, fleet.fleet.time_unit)}"
+    raise DataError(f"no reading of vehicle {vehicle} was scored by group {run.group}{then}")
 
 
 def _now(fleet: Fleet, run: Run, path: Path, vehicle: str) -> Shown | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Literal
 
@@ -10,6 +11,7 @@ import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
 SUMMARY_EVERY_S = 60.0
+REPEAT_S = 60.0
 
 
 def configure(level: Level) -> None:
@@ -28,8 +30,25 @@ def configure(level: Level) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+class Repeats(logging.Filter):
+    """Lets a line of a library through once in REPEAT_S: a lost broker is said again and again, for hours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether nothing like `record`, by logger and the words before any value, was let through lately."""
+        key = (record.name, re.split(r"[%<:0-9]", str(record.msg), maxsplit=1)[0])
+        if record.created - self._said_s.get(key, -REPEAT_S) < REPEAT_S:
+            return False
+        self._said_s[key] = record.created
+        return True
 
 
 class Summary:
@@ -51,14 +70,14 @@ class Summary:
         """Whether a minute has gone by."""
         return now_s - self._since_s >= SUMMARY_EVERY_S
 
-    def write(self, now_s: float, lag: int) -> None:
-        """One line: readings a second, lag in messages, alarms and dead letters of the last stretch."""
+    def write(self, now_s: float, lag: int | None = None) -> None:
+        """One line: readings a second, lag in messages if it is known, alarms and dead letters of the last stretch."""
         rate = self.readings / max(now_s - self._since_s, 1e-9)
         structlog.get_logger().info(
             "scoring",
             readings_per_s=round(rate, 1),
             readings=self.readings,
-            lag=lag,
+            **({} if lag is None else {"lag": lag}),
             alarms=self.alarms,
             dead_letters=self.dead_letters,
         )

@@ -111,6 +111,7 @@ class Scorer:
                     listener.turn()
                 if not self._turn() and self._options.stop_at_end and self._at_end():
                     break
+            self._summary.write(time.monotonic())
         except BaseException:
             self._broken = True
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -168,7 +168,7 @@ def _inspect_records(
         try:
             record = msgspec.json.decode(row, type=kind) if isinstance(row, bytes) else msgspec.convert(row, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            problems.append(f"line {line}: {plain_reason(error)}")
+            problems.append(f"line {line}: {_with_choices(kind, plain_reason(error))}")
             continue
         wrong = problem(record)
         if wrong is None:
@@ -176,6 +176,13 @@ def _inspect_records(
         else:
             problems.append(f"line {line}: {wrong}")
     return records, problems
+
+
+def _with_choices(kind: type[VehicleEvent] | type[Label], reason: str) -> str:
+    """`reason`, and the words that may stand in a field that knows only a few."""
+    field, _, text = reason.partition(": ")
+    words = get_args(get_type_hints(kind).get(field)) if text.startswith("Invalid enum value") else ()
+    return f"{field}: {text.replace('Invalid enum value', 'unknown')}; one of {', '.join(words)}" if words else reason
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -79,13 +79,16 @@ def _open(path: Path, ids: Sequence[str]) -> Any:
 def require_columns(path: Path, columns: Sequence[str], present: Sequence[str]) -> None:
     """DataError with every one of `columns` that is not `present` exactly once."""
     problems = []
+    unlike = False
     for name in columns:
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1, cutoff=0.6)
-            hint = f"did you mean `{near[0]}`?" if near else f"columns there: {', '.join(present[:30])}"
-            problems.append(f"column `{name}` is missing; {hint}")
+            problems.append(f"column `{name}` is missing{f'; did you mean `{near[0]}`?' if near else ''}")
+            unlike |= not near
         elif present.count(name) > 1:
             problems.append(f"column `{name}` is there {present.count(name)} times; keep one")
+    if unlike:
+        problems.append(f"columns there: {', '.join(present[:30])}{', ...' if len(present) > 30 else ''}")
     if problems:
         raise DataError("\n  ".join([f"{path}:", *problems]))
 

@@ -70,3 +70,12 @@ def test_an_unknown_experiment_is_refused_with_those_that_are_there(run: Path) -
     """A person who mistyped the id reads the right one."""
     with pytest.raises(ConfigError, match=r"colde\.toml is not there; experiments in this folder: colder"):
         output("report", "colde", "--dir", run)
+
+
+def test_times_are_words_where_the_fleet_is_known(run: Path, tmp_path: Path) -> None:
+    """With the fleet file a time is a date; without it, it is the number that it is."""
+    conclude(run)
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[fleet]\nname = "f"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n[signals.a]\n')
+    assert " UTC: revision 1 promoted" in output("report", "colder", "--dir", run, "--config", fleet).splitlines()[-1]
+    assert " UTC" not in output("report", "colder", "--dir", run)

@@ -280,3 +280,20 @@ def test_records_without_a_column_or_a_line_are_refused(tmp_path: Path) -> None:
         read_labels(tmp_path / "l.jsonl", FLEET)
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "none.jsonl", FLEET)
+
+
+def test_columns_that_are_there_are_listed_once(tmp_path: Path) -> None:
+    """Of a file of another fleet, a person reads what is missing, and in one line what is there."""
+    with pytest.raises(DataError) as refused:
+        read_history(write(tmp_path / "h.parquet", {"xxxxx": [1], "yyyyy": [2]}), FLEET)
+    said = str(refused.value)
+    assert said.count("is missing") == 4
+    assert said.splitlines()[-1].strip() == "columns there: xxxxx, yyyyy"
+
+
+def test_an_unknown_verdict_is_said_with_those_that_are_known(tmp_path: Path) -> None:
+    """Who wrote another word reads which ones may stand there."""
+    path = tmp_path / "l.jsonl"
+    path.write_text('{"vehicle": "1", "from": 1, "to": 2, "verdict": "broken", "source": "x"}')
+    with pytest.raises(DataError, match=r"line 1: verdict: unknown 'broken'; one of fault, no_fault, fixed"):
+        read_labels(path, FLEET)
