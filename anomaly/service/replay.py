@@ -39,7 +39,7 @@ class Run(NamedTuple):
 
 
 class Player:
-    """One partition's past, decided again; its readings come in the order of the stream."""
+    """One partition's past, offsets `start` to `end` (excluded), decided again in the order of the stream."""
 
     def __init__(self, fleet: Fleet, run: Run, store: Path, scratch: Path) -> None:
         self._fleet = fleet
@@ -48,8 +48,7 @@ class Player:
         self._scratch = scratch
         recorded = _recorded(store)
         self._control = recorded.control
-        self._end = recorded.end
-        self.start = self._control[0].offset
+        self.start, self.end = self._control[0].offset, recorded.end
         self._rollout, frame = self._repeat(next(row for row in self._control if row.kind == "models"))
         self._engine = Engine(fleet, frame)
         self._vehicles = _vehicles(fleet, frame, recorded.state)
@@ -58,7 +57,7 @@ class Player:
         """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
         taken = [row for row, vehicle in enumerate(batch.vehicles) if vehicle in self._vehicles]
         batch = batch.take(np.array(taken, np.int64))
-        batch = batch.rows(0, int(np.searchsorted(batch.offsets, self._end)))
+        batch = batch.rows(*np.searchsorted(batch.offsets, [self.start, self.end]).tolist())
         tables: list[Any] = []
         start = 0
         while self._control and len(batch) and self._control[0].offset <= batch.offsets[-1]:
@@ -76,7 +75,7 @@ class Player:
         for row in self._control:
             self._act(row)
         self._control = []
-        self._end = len(batch) + 1
+        self.start, self.end = 0, len(batch) + 1
         return [table for start in range(0, len(batch), CHUNK) for table in self.play(batch.rows(start, start + CHUNK))]
 
     def vehicle(self, vehicle: str) -> tuple[VehicleView | None, Arm]:
@@ -172,7 +171,7 @@ def replay_log(fleet: Fleet, run: Run, log: Log, since: Since) -> Replayed:
                         tables += player.play(decoder.decode(block.values, block.offsets).batch)
         finally:
             source.close()
-    return _compare(read_decisions(run.folder, run.group), tables, since, placed=True)
+    return _compare(_of_run(read_decisions(run.folder, run.group), owner.players), tables, since, placed=True)
 
 
 def replay_archive(fleet: Fleet, run: Run, since: Since, path: Path | None = None) -> Replayed:
@@ -184,7 +183,7 @@ def replay_archive(fleet: Fleet, run: Run, since: Since, path: Path | None = Non
         for partition, batch in by_partition(table, fleet):
             player = owner.players.get(partition)
             tables += player.play(batch) if player is not None else []
-    return _compare(read_decisions(run.folder, run.group), tables, since, placed=True)
+    return _compare(_of_run(read_decisions(run.folder, run.group), owner.players), tables, since, placed=True)
 
 
 def replay_file(fleet: Fleet, run: Run, path: Path, since: Since) -> Replayed:
@@ -204,6 +203,15 @@ def _compare(logged: Any, tables: list[Any], since: Since, placed: bool) -> Repl
 
     replayed = pa.concat_tables(tables).unify_dictionaries() if tables else decisions.schema().empty_table()
     return compare(logged, replayed, since, placed)
+
+
+def _of_run(logged: Any, players: Mapping[int, Player]) -> Any:
+    """Those that the run itself logged: an earlier one may have logged others, and it may still go on."""
+    partition, offset = logged["partition"].to_numpy(), logged["offset"].to_numpy()
+    own = np.zeros(len(logged), np.bool_)
+    for number, player in players.items():
+        own |= (partition == number) & (offset >= player.start) & (offset < player.end)
+    return logged.filter(own)
 
 
 def _of_time(logged: Any, first: int, last: int) -> Any:

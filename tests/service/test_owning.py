@@ -13,7 +13,7 @@ from anomaly.service import scorer as scoring
 from anomaly.service.compare import Since
 from anomaly.service.events import Feeds
 from anomaly.service.metrics import Metrics
-from anomaly.service.replay import Run, replay_log
+from anomaly.service.replay import Run, replay_archive, replay_log
 from anomaly.service.rows import read_decisions
 from anomaly.service.scorer import Options, Scorer
 from anomaly.service.store import Checkpoint, LostPartition, PartitionStore
@@ -72,6 +72,16 @@ def test_latest_is_where_the_partition_was_first_taken(own: Rig) -> None:
     fill(own, readings().rows(360, 720))
     make(own, first="latest").run()
     assert len(read_decisions(own.folder / "run")) == 360
+
+
+def test_a_replay_is_of_the_last_run_alone(own: Rig) -> None:
+    """What was logged before a fresh start at the end is no part of the run that is replayed."""
+    make(own).run()
+    make(own, fresh_state=True, first="latest").run()
+    fill(own, readings().rows(360, 720))
+    make(own).run()
+    replayed = replay_archive(own.fleet, Run(own.folder / "run", "g", own.registry), Since())
+    assert (replayed.compared, replayed.differing) == (360, 0)
 
 
 class Once:
