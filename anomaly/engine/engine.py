@@ -31,6 +31,9 @@ class Restart(NamedTuple):
     ts: int
 
 
+Recall = Callable[[Sequence[str]], Sequence[Restart]]
+
+
 class VehicleView(NamedTuple):
     """One vehicle's state for people: means and evidence in its signals' own order, evidence in healthy spreads."""
 
@@ -46,9 +49,12 @@ class VehicleView(NamedTuple):
 
 
 class Engine:
-    """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut."""
+    """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut.
 
-    def __init__(self, fleet: Fleet, frame: Frame) -> None:
+    `recall` is asked for the restarts of vehicles at their first reading, those that `add_restarts` was not given.
+    """
+
+    def __init__(self, fleet: Fleet, frame: Frame, recall: Recall = lambda _vehicles: ()) -> None:
         if tuple(fleet.signals) != frame.signals or fleet.context.regime != frame.regime:
             raise ConfigError(
                 f"the fleet file's signals are not the model's: {', '.join(fleet.columns)} against "
@@ -56,6 +62,7 @@ class Engine:
             )
         self._fleet = fleet
         self._frame = frame
+        self._recall = recall
         self._arrays = frame.arrays()
         self._limits = _limits(fleet)
         self._state = VehicleState(frame)
@@ -72,6 +79,10 @@ class Engine:
     def vehicles(self) -> Sequence[str]:
         """All vehicles seen so far, in the order of their slots."""
         return self._state.vehicles
+
+    def knows(self, vehicle: str) -> bool:
+        """Whether a reading of the vehicle was seen."""
+        return self._state.slot(vehicle) is not None
 
     def use(self, arms: Sequence[Arm], assign: Callable[[str], int]) -> None:
         """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""
@@ -140,6 +151,8 @@ class Engine:
         known = len(self._state.vehicles)
         slots = self._state.slots(batch.vehicles)
         new = self._state.vehicles[known:]
+        if new:
+            self.add_restarts(self._recall(new))
         self._assign_arms()
         if self._relink or any(vehicle in self._waiting for vehicle in new):
             self._link()

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from anomaly.alerts.book import AlertBook
-from anomaly.engine.engine import Engine
+from anomaly.engine.engine import Engine, Restart
 from anomaly.engine.frame import Frame
 from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet
@@ -60,6 +60,8 @@ class Fresh:
     def __init__(self) -> None:
         self.control: list[Control] = []
         self.letters: list[Letter] = []
+        self.unseen: dict[str, list[Restart]] = {}
+        self.met: list[str] = []
         self.readings = 0
         self.changed = False
         self.due_s = float("inf")
@@ -76,7 +78,9 @@ class PartitionScorer:
     def __init__(self, shared: Shared, partition: int, store: PartitionStore, rollout: Rollout) -> None:
         self.partition = partition
         self.store = store
-        self.engine = Engine(shared.fleet, shared.frame)
+        self._fresh = Fresh()
+        self._waits = store.waits()
+        self.engine = Engine(shared.fleet, shared.frame, self._recall)
         for blob in store.state():
             self.engine.apply(blob)
         self.book = AlertBook()
@@ -87,7 +91,6 @@ class PartitionScorer:
         self._shared = shared
         self._name = cuts_of(shared.group, shared.topic, partition)
         self._rows = LogRows(shared.fleet, partition)
-        self._fresh = Fresh()
         self._sizes = store.sizes()
         self._cut_s = time.monotonic()
         self._rollout = rollout
@@ -111,7 +114,10 @@ class PartitionScorer:
             return
         new = [told for told in messages if told.offset >= self._position(told)]
         restarts = [told.restart for told in new if told.restart is not None]
-        late = self.engine.add_restarts(restarts)
+        late = self.engine.add_restarts([restart for restart in restarts if self.engine.knows(restart.vehicle)])
+        for restart in restarts:
+            if not self.engine.knows(restart.vehicle):
+                self._fresh.unseen.setdefault(restart.vehicle, []).append(restart)
         self._shared.metrics.late_events.inc(late)
         if self.partition == 0:  # so that of all partitions one writes it
             for told in new:
@@ -119,6 +125,16 @@ class PartitionScorer:
                     self._bury(told.topic, told.partition, told.offset, told.failure, told.payload)
         self.positions = {topic: dict(offsets) for topic, offsets in positions.items()}
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
+
+    def _recall(self, vehicles: Sequence[str]) -> list[Restart]:
+        """The restarts that waited for vehicles that are seen now for the first time.
+
+        Most events are of vehicles of other partitions, so that they wait in the store and cost no memory.
+        """
+        found = [restart for vehicle in vehicles for restart in self._fresh.unseen.get(vehicle, ())]
+        found += self.store.waiting(vehicles) if self._waits else []
+        self._fresh.met += [restart.vehicle for restart in found]
+        return found
 
     def _position(self, told: Told) -> int:
         return self.positions.get(told.topic, {}).get(told.partition, 0)
@@ -254,8 +270,11 @@ class PartitionScorer:
                 alerts=dict(self.book.changed()),
                 outbox=self._fresh.letters,
                 rows=rows,
+                waiting=[restart for restarts in self._fresh.unseen.values() for restart in restarts],
+                met=self._fresh.met,
             )
         )
+        self._waits = self._waits or bool(self._fresh.unseen)
         self.has_letters = self.has_letters or bool(self._fresh.letters)
         self._fresh = Fresh()
         kept = (len(state), 0) if base else (self._sizes.base, self._sizes.deltas + len(state))

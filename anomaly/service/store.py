@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from anomaly.disk import transaction
+from anomaly.engine.engine import Restart
 from anomaly.errors import StateError
 from anomaly.service.failpoints import failpoint
 from anomaly.service.stored import (
@@ -46,7 +47,8 @@ class Checkpoint(NamedTuple):
     """All that one transaction writes.
 
     `offset` is that of the next message; `base`: `state` is a snapshot that replaces what was there before;
-    `alerts` are changes of open alerts, id to bytes, None where one was closed.
+    `alerts` are changes of open alerts, id to bytes, None where one was closed. `waiting` are new restarts of
+    vehicles that were not seen yet, `met` are vehicles for which none waits any more.
     """
 
     offset: int | None
@@ -57,6 +59,8 @@ class Checkpoint(NamedTuple):
     alerts: Mapping[str, bytes | None]
     outbox: Sequence[Letter]
     rows: Sequence[Rows]
+    waiting: Sequence[Restart] = ()
+    met: Sequence[str] = ()
 
 
 class PartitionStore(StoreReader):
@@ -94,6 +98,7 @@ class PartitionStore(StoreReader):
                 connection.execute("UPDATE owner SET offset = NULL, positions = '{}'")
                 connection.execute("DELETE FROM state")
                 connection.execute("DELETE FROM alerts")
+                connection.execute("DELETE FROM waiting")
                 connection.execute("INSERT INTO control (offset, kind, digest, payload) VALUES (0, 'fresh', '', x'')")
             elif row[1] != identity.frame:
                 raise StateError(
@@ -159,6 +164,8 @@ def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
     control = "INSERT INTO control (offset, vehicle, kind, digest, ts, payload) VALUES (?, ?, ?, ?, ?, ?)"
     connection.executemany(control, checkpoint.control)
     connection.executemany("INSERT INTO outbox (topic, key, value) VALUES (?, ?, ?)", checkpoint.outbox)
+    connection.executemany("INSERT OR IGNORE INTO waiting (id, vehicle, ts) VALUES (?, ?, ?)", checkpoint.waiting)
+    connection.executemany("DELETE FROM waiting WHERE vehicle = ?", [(vehicle,) for vehicle in checkpoint.met])
     connection.executemany("INSERT INTO rows (name, first, last, ipc) VALUES (?, ?, ?, ?)", checkpoint.rows)
 
 

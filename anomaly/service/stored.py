@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from anomaly.engine.engine import Restart
 from anomaly.errors import DataError, StateError
 
 VERSION = 1
@@ -25,6 +26,8 @@ SCHEMA = (
     "CREATE TABLE control (id INTEGER PRIMARY KEY, offset INTEGER NOT NULL, vehicle TEXT, kind TEXT NOT NULL,"
     " digest TEXT NOT NULL, ts INTEGER, payload BLOB NOT NULL) STRICT",
     "CREATE TABLE alerts (id TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE waiting (vehicle TEXT NOT NULL, id TEXT NOT NULL, ts INTEGER NOT NULL,"
+    " PRIMARY KEY (vehicle, id, ts)) STRICT, WITHOUT ROWID",
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL)"
     " STRICT",
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
@@ -158,6 +161,15 @@ class StoreReader:
         )
         rows = self._query(query, kind)
         return Control(*rows[0]) if rows else None
+
+    def waiting(self, vehicles: Sequence[str]) -> list[Restart]:
+        """Restarts that wait for the first reading of one of these vehicles."""
+        query = "SELECT id, vehicle, ts FROM waiting WHERE vehicle = ?"
+        return [Restart(*row) for vehicle in vehicles for row in self._query(query, vehicle)]
+
+    def waits(self) -> bool:
+        """Whether a restart waits for a vehicle that was not seen yet."""
+        return bool(self._query("SELECT EXISTS (SELECT * FROM waiting)")[0][0])
 
     def pending(self, limit: int = 1_000) -> list[tuple[int, Letter]]:
         """The oldest letters that are not marked as sent, with their ids."""

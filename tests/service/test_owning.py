@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from anomaly.service.scorer import Options, Scorer
 from anomaly.service.store import Checkpoint, LostPartition, PartitionStore
 from anomaly.service.stored import Identity, Rows, StoreReader, store_path, store_paths
 from anomaly.stream.ports import Block, Record
+from anomaly.telemetry.decode import encode_readings
 from anomaly.telemetry.records import VehicleEvent
 from tests.service.rig import Rig, fill, make_rig, readings
 
@@ -82,6 +85,28 @@ def test_a_replay_is_of_the_last_run_alone(own: Rig) -> None:
     make(own).run()
     replayed = replay_archive(own.fleet, Run(own.folder / "run", "g", own.registry), Since())
     assert (replayed.compared, replayed.differing) == (360, 0)
+
+
+def test_events_of_vehicles_that_were_never_seen_wait_in_the_store(own: Rig) -> None:
+    """They cost no memory, and act at the vehicle's first reading from their time on, after a restart too."""
+    early, never = (VehicleEvent(id=f"e-{who}", vehicle=who, ts=10**9, kind="service") for who in ("late", "never"))
+    own.send("vehicle-events", [Record(b"", msgspec.json.encode(event)) for event in (early, never)])
+    make(own).run()
+    scorer = make(own, stop_at_end=False)
+    scorer._turn()
+    assert not any(part.engine._waiting for part in scorer._partitions.values())
+    first = dataclasses.replace(readings().rows(0, 1), vehicles=["late"])
+    own.send("telemetry", [Record(b"late", encode_readings(first, own.fleet)[0])])
+    scorer._turn()
+    scorer._leave()
+    stores = [StoreReader(path) for path in store_paths(own.folder / "run")]
+    applied = [json.loads(row.payload)["id"] for store in stores for row in store.control() if row.kind == "restart"]
+    assert applied.count("e-late") == 1
+    assert sorted(restart.id for store in stores for restart in store.waiting(["late", "never"])) == [
+        "e-late",
+        "e-never",
+        "e-never",
+    ]
 
 
 class Once:

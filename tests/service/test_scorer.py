@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -233,12 +234,13 @@ def test_a_partition_passes_over_what_it_was_told(own: Rig) -> None:
     assert seen(own, own.folder / "run").repeats == 0
 
 
-def test_the_loop_fills_the_summary(own: Rig) -> None:
+def test_the_loop_fills_the_summary(own: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     """Readings, alarms and dead letters of the telemetry are all in the line of a minute."""
     log = own.log()
     scorer = Scorer(own.fleet, log, own.registry, Options(own.folder / "run", "g", stop_at_end=True), Metrics())
     scorer.run()
     log.close()
     alarms = sum(row["alarm"] for row in read_decisions(own.folder / "run").to_pylist())
-    counted = scorer._summary
-    assert (counted.readings, counted.alarms, counted.dead_letters) == (360, alarms, 7)
+    said = "".join(capsys.readouterr())
+    for counted in ("readings=360", f"alarms={alarms}", "dead_letters=7"):
+        assert counted in re.sub(r"\x1b\[[0-9;]*m", "", said)
