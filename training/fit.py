@@ -141,7 +141,7 @@ def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence
             f"only {int(healthy.sum())} healthy readings come after the burn-in of {frame.burn_in}; "
             "give a longer history, or lower [baseline] burn_in"
         )
-    z = normalised(frame, train.batch.values.astype(np.float64))
+    z = normalised(fleet, frame, train.batch.values.astype(np.float64), train.codes)
     return Evidence(
         features=matrix.features.astype(np.float64),
         healthy=healthy,

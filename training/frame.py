@@ -22,9 +22,20 @@ class _Regimes:
     def __init__(self, center: Floats, scale: Floats) -> None:
         self.center, self.scale = center, scale
 
-    def of(self, values: Floats) -> NDArray[np.int64]:
+    def of(self, values: Floats, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The regime of each row; without any regime signal the one of the vehicle's row before, at first regime 0."""
         distance = ((values[:, None, :] - self.center) / self.scale) ** 2
-        return np.asarray(np.argmin(np.nansum(distance, axis=2), axis=1))
+        nearest = np.argmin(np.nansum(distance, axis=2), axis=1)
+        if values.shape[1] == 0:
+            return np.asarray(nearest)
+        told = np.asarray(np.isfinite(values).any(axis=1))
+        order = np.argsort(codes, kind="stable")
+        place = np.arange(len(order))
+        latest = np.maximum.accumulate(np.where(told[order], place, -1))
+        begins = np.searchsorted(codes[order], codes[order], side="left")
+        regime = np.empty(len(order), np.int64)
+        regime[order] = np.where(latest >= begins, nearest[order][latest], 0)
+        return regime
 
 
 def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_], seed: int) -> Frame:
@@ -36,9 +47,9 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
     signals = len(fleet.signals)
     if not healthy.any():
         raise DataError("no healthy reading is left to learn from: check the labels and [history] healthy_share")
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = _usable(fleet, values)
     regimes = _fit_regimes(values[healthy][:, signals:], seed)
-    regime = regimes.of(values[:, signals:])
+    regime = regimes.of(values[:, signals:], codes)
     _require_values(fleet, values[healthy, :signals])
     mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
@@ -60,12 +71,26 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
     )
 
 
-def normalised(frame: Frame, values: Floats) -> Floats:
-    """`values` [n, columns] as the engine sees them before any baseline: z [n, signals], NaN where missing."""
+def normalised(fleet: Fleet, frame: Frame, values: Floats, codes: NDArray[np.int64]) -> Floats:
+    """`values` [n, columns] (rows and `codes` as in `fit_frame`) as the engine sees them before any baseline.
+
+    z [n, signals], NaN where there is no value or a physically impossible one.
+    """
     arrays, signals = frame.arrays(), len(frame.signals)
-    regime = _Regimes(arrays.center, 1.0 / arrays.inv_scale).of(values[:, signals:])
+    values = _usable(fleet, values)
+    regime = _Regimes(arrays.center, 1.0 / arrays.inv_scale).of(values[:, signals:], codes)
     z = (values[:, :signals] - arrays.mean[regime]) * arrays.inv_sd[regime]
     return np.where(np.isfinite(z), np.clip(z, -12, 12), np.nan)
+
+
+def _usable(fleet: Fleet, values: Floats) -> Floats:
+    """`values` with NaN for what is infinite, and for what is out of a signal's range."""
+    limits = list(fleet.signals.values())
+    low = np.array([-np.inf if signal.min is None else signal.min for signal in limits], np.float32)
+    high = np.array([np.inf if signal.max is None else signal.max for signal in limits], np.float32)
+    usable = np.isfinite(values)
+    usable[:, : len(limits)] &= (values[:, : len(limits)] >= low) & (values[:, : len(limits)] <= high)
+    return np.where(usable, values, np.nan)
 
 
 def noise_covariance(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> Floats:

@@ -32,7 +32,7 @@ def backtest_river(fleet: Fleet, frame: Frame, name: str, history: History, spli
     River lacks.
     """
     detector = PerVehicle(_detector(name), max_vehicles=len(history.names))
-    scores = _scores(detector, frame, history)
+    scores = _scores(fleet, detector, frame, history)
     codes, health = history.codes, history.health
     rank = rank_within(codes)
     warm = rank >= frame.burn_in
@@ -75,8 +75,8 @@ def _needs_nothing(kind: type) -> bool:
     return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
-def _scores(detector: PerVehicle, frame: Frame, history: History) -> NDArray[np.float64]:
-    z = normalised(frame, history.batch.values.astype(np.float64))
+def _scores(fleet: Fleet, detector: PerVehicle, frame: Frame, history: History) -> NDArray[np.float64]:
+    z = normalised(fleet, frame, history.batch.values.astype(np.float64), history.codes)
     inputs = np.where(np.isfinite(z), (z + 12) / 24, 0.5).tolist()
     scores = np.empty(len(inputs))
     for row, (vehicle, values) in enumerate(zip(history.batch.vehicles, inputs, strict=True)):
