@@ -1,4 +1,4 @@
-"""The scorer through a real Kafka with kafka-python, one reading a message, beside a bare poll and decode."""
+"""The scorer through a real Kafka, one reading a message: beside a bare poll and decode, and with the extra `fast`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kafka import KafkaConsumer, TopicPartition
 from anomaly.service.metrics import Metrics
 from anomaly.service.scorer import Options, Scorer
 from anomaly.stream.kafka import KafkaLog
-from anomaly.stream.ports import Record
+from anomaly.stream.ports import Log, Record
+from anomaly.stream.rdkafka import RdKafkaLog
 from benchmarks.scorer import REPEATS, TOPICS, Row, World, world
 from tests.kafka.broker import broker
 
@@ -47,7 +48,7 @@ def bare_once(bootstrap: str, topic: str) -> float:
     return used_s
 
 
-def scorer_once(made: World, log: KafkaLog, run: Path) -> float:
+def scorer_once(made: World, log: Log, run: Path) -> float:
     """CPU seconds of the scorer over the same messages, as a new group, to the last checkpoint."""
     scorer = Scorer(made.fleet, log, made.registry, Options(run, run.name, stop_at_end=True), Metrics())
     started_s = time.process_time()
@@ -55,7 +56,7 @@ def scorer_once(made: World, log: KafkaLog, run: Path) -> float:
     return time.process_time() - started_s
 
 
-def fill(made: World, log: KafkaLog) -> str:
+def fill(made: World, log: Log) -> str:
     """Topics with the messages on one partition; answers the name."""
     topic = made.fleet.topic("telemetry")
     log.create_topics({made.fleet.topic(name): 1 for name in TOPICS}, retention_ms=-1)
@@ -74,18 +75,20 @@ def run() -> list[Row]:
     try:
         with broker() as bootstrap:
             made = world(folder)
-            log = KafkaLog(bootstrap, {})
-            topic = fill(made, log)
-            ours, bare = [], []
+            logs: dict[str, Log] = {"kafka-python": KafkaLog(bootstrap), "fast": RdKafkaLog(bootstrap)}
+            topic = fill(made, logs["fast"])
+            used_s: dict[str, list[float]] = {name: [] for name in ("bare", *logs)}
             for repeat in range(REPEATS):
-                bare.append(bare_once(bootstrap, topic) / MESSAGES)
-                ours.append(scorer_once(made, log, folder / f"run{repeat}") / MESSAGES)
-            log.close()
-        us, them = 1 / median(ours), 1 / median(bare)
+                used_s["bare"].append(bare_once(bootstrap, topic))
+                for name, log in logs.items():
+                    used_s[name].append(scorer_once(made, log, folder / f"{name}{repeat}"))
+            for log in logs.values():
+                log.close()
+        bare, slow, fast = (MESSAGES / median(used_s[name]) for name in ("bare", "kafka-python", "fast"))
+        what = "Kafka to decisions, one reading a message, everything on"
         return [
-            Row(
-                "Kafka to decisions, one reading a message, everything on", us, "bare poll and msgspec", them, us / them
-            )
+            Row(what, slow, "bare poll and msgspec", bare, slow / bare),
+            Row("the same with the extra `fast`", fast, "kafka-python", slow, fast / slow),
         ]
     finally:
         shutil.rmtree(folder)

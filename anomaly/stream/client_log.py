@@ -1,4 +1,4 @@
-"""Why a client could not connect: some say it in their log and nowhere else."""
+"""Why a client could not connect: some say it in their log, or in passing, and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+_HUNG_UP = "the broker hung up: check the login (sasl.*) and whether it wants TLS (security.protocol)"
 _TELLING = {
+    "Disconnected while": _HUNG_UP,
     "Authentication": "check sasl.username and sasl.password",
     "Sasl": "check security.protocol and sasl.mechanism",
+    "Unsupported SASL": "check sasl.mechanism",
     "CERTIFICATE": "check ssl.truststore.location",
+    "certificate verify": "check ssl.truststore.location",
     "SSL": "check security.protocol",
     "Incompatible": "this is no Kafka broker",
     "ECONNREFUSED": "nothing listens there",
+    "Connection refused": "nothing listens there",
+    "resolve": "check the host name",
     "DNS": "check the host name",
-    "socket disconnected": "the broker hung up: check the login (sasl.*) and whether it wants TLS (security.protocol)",
+    "socket disconnected": _HUNG_UP,
     "failed": "",
 }
 """Words of a cause, the most telling first, and what to do about it."""

@@ -19,7 +19,6 @@ from anomaly.stream.kafka_client import (
     KafkaAdminClient,
     KafkaConsumer,
     KafkaProducer,
-    Limits,
     TopicAlreadyExistsError,
     TopicPartition,
     block,
@@ -29,19 +28,21 @@ from anomaly.stream.kafka_client import (
     settings_of,
     spans,
 )
+from anomaly.stream.kafka_settings import (
+    BATCH_BYTES,
+    HEARTBEAT_MS,
+    LINGER_MS,
+    MAX_REQUEST_BYTES,
+    SEND_TOGETHER,
+    Limits,
+    topic_configs,
+)
 from anomaly.stream.kafka_source import KafkaSource
 from anomaly.stream.offsets import First, gone, no_topic
 from anomaly.stream.partitions import partition_of
 from anomaly.stream.ports import Block, Owner, Record, Topic
 
 _logger = logging.getLogger(__name__)
-
-_SEND_TOGETHER = 10_000
-_HEARTBEAT_MS = 500
-"""Members learn of a rebalance by their heartbeat, and a cooperative one takes two rounds."""
-_MAX_REQUEST_BYTES = 4 << 20
-_DEAD_LETTER_BYTES = 2 << 20
-"""A dead letter holds a message of at most 1 MiB in base64, so it needs more room than the broker gives others."""
 
 
 class KafkaLog:
@@ -70,7 +71,7 @@ class KafkaLog:
                 layout = {
                     "num_partitions": partitions[name],
                     "replication_factor": replication,
-                    "configs": _topic_configs(name, retention_ms, name in compacted),
+                    "configs": topic_configs(name, retention_ms, name in compacted),
                 }
                 if retried(partial(_created, admin, name, layout), self._limits.retry_s):
                     made.append(name)
@@ -92,7 +93,7 @@ class KafkaLog:
         membership: dict[str, Any] = {
             "group_id": group,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
-            "heartbeat_interval_ms": _HEARTBEAT_MS,
+            "heartbeat_interval_ms": HEARTBEAT_MS,
         }
         if "group.instance.id" in self._client:
             membership["group_instance_id"] = self._client["group.instance.id"]
@@ -109,12 +110,12 @@ class KafkaLog:
         """An idempotent producer."""
         settings = self._settings | {
             "compression_type": "lz4",
-            "linger_ms": 20,
-            "batch_size": 256 << 10,
-            "max_request_size": _MAX_REQUEST_BYTES,
+            "linger_ms": LINGER_MS,
+            "batch_size": BATCH_BYTES,
+            "max_request_size": MAX_REQUEST_BYTES,
             "max_block_ms": int(self._limits.retry_s * 1_000),
-            "delivery_timeout_ms": int(self._limits.send_s * 1_000),
-            "request_timeout_ms": min(30_000, int(self._limits.send_s * 500)),
+            "delivery_timeout_ms": self._limits.send_ms,
+            "request_timeout_ms": self._limits.request_ms,
             "allow_auto_create_topics": False,
         }
         return KafkaSink(self, connect(KafkaProducer, settings), self._limits)
@@ -196,8 +197,8 @@ class KafkaSink:
         """Write `records`; a broker that is away is waited for up to `send_s`, then PeerError. Nothing is dropped."""
         if topic not in self._partitions:
             self._partitions[topic] = self._log.required(topic).partitions
-        for start in range(0, len(records), _SEND_TOGETHER):
-            self._send(topic, records[start : start + _SEND_TOGETHER])
+        for start in range(0, len(records), SEND_TOGETHER):
+            self._send(topic, records[start : start + SEND_TOGETHER])
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -225,10 +226,3 @@ def _created(admin: KafkaAdminClient, name: str, layout: Mapping[str, Any]) -> b
     except TopicAlreadyExistsError:
         return False
     return True
-
-
-def _topic_configs(name: str, retention_ms: int, compacted: bool) -> dict[str, str]:
-    configs = {"cleanup.policy": "compact"} if compacted else {"retention.ms": str(retention_ms)}
-    if name.endswith("dead-letters"):
-        configs["max.message.bytes"] = str(_DEAD_LETTER_BYTES)
-    return configs

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -23,8 +22,9 @@ from kafka.errors import (
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from anomaly.errors import DataError, PeerError, UsageError
+from anomaly.errors import DataError, PeerError
 from anomaly.stream.client_log import capture, likely_cause
+from anomaly.stream.kafka_settings import Limits, addresses
 from anomaly.stream.offsets import Span
 from anomaly.stream.ports import Block
 
@@ -63,23 +63,10 @@ _JAVA_NAMES = {
 }
 
 
-class Limits(NamedTuple):
-    """Seconds to wait for a first answer, repeated calls, acknowledgements, and a partition that stands still."""
-
-    bootstrap_s: float = 10.0
-    retry_s: float = 15.0
-    send_s: float = 120.0
-    stall_s: float = 30.0
-
-
 def settings_of(bootstrap_servers: str, client: Mapping[str, str], limits: Limits) -> dict[str, Any]:
     """What every client needs to reach the cluster. Raises UsageError for an address that is none."""
-    servers = [server.strip() for server in bootstrap_servers.split(",")]
-    for server in servers:
-        if not re.fullmatch(r".+:\d{1,5}", server):
-            raise UsageError(f"`{server}` is no HOST:PORT")
     return {
-        "bootstrap_servers": servers,
+        "bootstrap_servers": addresses(bootstrap_servers),
         "bootstrap_timeout_ms": int(limits.bootstrap_s * 1_000),
         **{ours: client[java] for java, ours in _JAVA_NAMES.items() if java in client},
     }

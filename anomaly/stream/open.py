@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from anomaly.errors import UsageError
 from anomaly.stream.client_properties import read_client_properties
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.files import FileLog
+from anomaly.stream.kafka_settings import Limits
 from anomaly.stream.ports import Log
+
+_LIBRDKAFKA, _KAFKA_PYTHON = "librdkafka", "kafka-python"
 
 
 def open_log(
@@ -29,7 +35,26 @@ def open_log(
         return FileLog(path) if path.is_dir() or path.suffix == ".jsonl" else EmbeddedLog(path)
     if not servers:
         raise UsageError("where are the topics? Give --bootstrap-server HOST:PORT, or --log FILE for an embedded log")
-    from anomaly.stream.kafka import KafkaLog  # kafka-python takes a while to load
-    from anomaly.stream.kafka_client import Limits
+    return _kafka(_kafka_client(), servers, client, Limits(send_s=send_s))
 
-    return KafkaLog(servers, client, Limits(send_s=send_s))
+
+def _kafka_client() -> str:
+    """The client for Kafka: what ANOMALY_KAFKA_CLIENT says, else librdkafka where it is installed."""
+    installed = importlib.util.find_spec("confluent_kafka") is not None
+    chosen = os.environ.get("ANOMALY_KAFKA_CLIENT") or (_LIBRDKAFKA if installed else _KAFKA_PYTHON)
+    if chosen not in (_LIBRDKAFKA, _KAFKA_PYTHON):
+        raise UsageError(f"ANOMALY_KAFKA_CLIENT: `{chosen}` is neither {_KAFKA_PYTHON} nor {_LIBRDKAFKA}")
+    if chosen == _LIBRDKAFKA and not installed:
+        raise UsageError("ANOMALY_KAFKA_CLIENT asks for librdkafka; `pip install 'fleet-anomaly[fast]'` brings it")
+    return chosen
+
+
+def _kafka(chosen: str, servers: str, client: Mapping[str, str], limits: Limits) -> Log:
+    """The log by the client that was chosen; each takes a while to load."""
+    if chosen == _LIBRDKAFKA:
+        from anomaly.stream.rdkafka import RdKafkaLog
+
+        return RdKafkaLog(servers, client, limits)
+    from anomaly.stream.kafka import KafkaLog
+
+    return KafkaLog(servers, client, limits)

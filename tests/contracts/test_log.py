@@ -1,4 +1,4 @@
-"""What every log promises, checked against all three of them."""
+"""What every log promises, checked against all of them; against Kafka, with either client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class Remembering:
         self.told.append(("revoked", list(partitions)))
 
 
-@pytest.fixture(params=["embedded", "files", pytest.param("kafka", marks=pytest.mark.kafka)])
+KAFKA = [pytest.param(name, marks=pytest.mark.kafka) for name in ("kafka", "rdkafka")]
+
+
+@pytest.fixture(params=["embedded", "files", *KAFKA])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
     """One log of each kind."""
     made: Log
@@ -45,6 +48,10 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
         made = EmbeddedLog(tmp_path / "fleet.db")
     elif request.param == "files":
         made = FileLog(tmp_path)
+    elif request.param == "rdkafka":
+        from anomaly.stream.rdkafka import RdKafkaLog
+
+        made = RdKafkaLog(request.getfixturevalue("kafka"))
     else:
         from anomaly.stream.kafka import KafkaLog
 

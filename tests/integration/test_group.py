@@ -40,8 +40,12 @@ def scored(world: World, rows: int) -> bool:
         return False
 
 
-def test_partitions_move_both_ways_and_the_decisions_equal_the_backtest(world: World, members: list[Member]) -> None:
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_partitions_move_both_ways_and_the_decisions_equal_the_backtest(
+    world: World, members: list[Member], monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
     """One member, a second that takes half over and leaves again: every decision is the backtest's in each column."""
+    monkeypatch.setenv("ANOMALY_KAFKA_CLIENT", client)
     members.append(Member(world, "a"))
     rows = world.produce(0.0, 0.4)
     until(lambda: scored(world, rows), "the first part being scored")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,36 @@ def test_neither_and_both_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_kafka_is_loaded_for_an_embedded_log() -> None:
-    """kafka-python is imported when a broker is asked for, not before."""
-    code = "import sys, anomaly.stream.open; sys.exit('kafka' in sys.modules)"
+    """A client is imported when a broker is asked for, not before."""
+    code = "import sys, anomaly.stream.open; sys.exit(bool({'kafka', 'confluent_kafka'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.kafka
+def test_librdkafka_is_taken_where_it_is_installed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is to be known; ANOMALY_KAFKA_CLIENT forces one of the two, and anything else is refused."""
+    found = {}
+    for name in ("", "kafka-python", "librdkafka"):
+        monkeypatch.setenv("ANOMALY_KAFKA_CLIENT", name)
+        log = open_log(kafka, None)
+        found[name] = type(log).__name__
+        log.close()
+    assert found == {"": "RdKafkaLog", "kafka-python": "KafkaLog", "librdkafka": "RdKafkaLog"}
+    monkeypatch.setenv("ANOMALY_KAFKA_CLIENT", "rdkafka")
+    with pytest.raises(UsageError, match="`rdkafka` is neither kafka-python nor librdkafka"):
+        open_log(kafka, None)
+
+
+def test_without_librdkafka_kafka_python_is_taken(tmp_path: Path) -> None:
+    """Where it is not installed, the other client is chosen, and asking for it names the command that brings it."""
+    code = (
+        "import sys, os; sys.modules['confluent_kafka'] = None; import importlib.util as u; "
+        "u.find_spec = lambda name: None; from anomaly.stream.open import _kafka_client as chosen; print(chosen()); "
+        "os.environ['ANOMALY_KAFKA_CLIENT'] = 'librdkafka'; chosen()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ANOMALY_KAFKA_CLIENT"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert ran.stdout.strip() == "kafka-python"
+    assert "pip install 'fleet-anomaly[fast]'" in ran.stderr
