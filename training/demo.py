@@ -15,6 +15,7 @@ from anomaly.feedback.archive import reading_batch
 from anomaly.feedback.labels import as_of
 from anomaly.registry.manifest import Manifest
 from anomaly.registry.store import Registry
+from anomaly.service.look import Known, conclude
 from anomaly.service.metrics import Metrics
 from anomaly.service.rows import read_archive, read_decisions
 from anomaly.service.scorer import Options, Scorer
@@ -30,7 +31,7 @@ from training.figures import Decided, Figures, headline
 from training.fit import Trained, fit
 from training.gate import Report, gate
 from training.history import History, known_at, split_vehicles
-from training.rollout import Known, conclude, start_experiment
+from training.rollout import start_experiment
 from training.sample import Sample
 from training.train import Recipe, champion_frame, publish
 

@@ -40,6 +40,30 @@ def check(
 
 
 @app.command()
+def step(
+    name: str = typer.Argument(..., metavar="ID", help="The experiment."),
+    config: Path = typer.Option(..., "--config", help="The fleet file."),
+    folder: Path | None = typer.Option(None, "--dir", help="The run's folder; default run/<fleet name>."),
+    models: Path = typer.Option(Path("models"), "--models", help="The registry."),
+    as_json: bool = JSON,
+) -> None:
+    """Begin an experiment, or look at its arms and do what its file says: go on, promote or roll back."""
+    import msgspec
+
+    from anomaly import fleet as fleets
+    from anomaly.experiments.report import report, status_line
+    from anomaly.registry.store import Registry
+    from anomaly.service.look import conclude, known
+
+    fleet = fleets.load(config)
+    run = folder or Path("run") / fleet.name
+    plan = report(run / "experiments", name).experiment
+    state = conclude(run, fleet, plan, Registry(models), known(run, fleet))
+    found = report(run / "experiments", name)
+    print(msgspec.json.encode(state).decode() if as_json else status_line(found))
+
+
+@app.command()
 def status(
     name: str | None = typer.Argument(None, metavar="[ID]", help="One experiment; all of them, if left out."),
     folder: Path = DIR,
