@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -9,6 +10,9 @@ from anomaly.fleet import TimeUnit
 from anomaly.telemetry.records import Alert, SignalShare
 
 MOST_SIGNALS = 3
+
+_INSTANCE = re.compile(r"Left|Right|Front|Rear|Middle|DriverSide|PassengerSide|[A-Za-z]*\d+")
+"""Branches by which the Vehicle Signal Specification tells like parts apart."""
 
 
 def sentence(alert: Alert, unit: TimeUnit) -> str:
@@ -50,12 +54,15 @@ def when(ts: int, unit: TimeUnit) -> str:
 
 
 def short(name: str) -> str:
-    """A signal's name without the branches of its tree that nobody needs to find it.
+    """A signal's name without the branches of its tree that nobody needs to find it; which one of several stays.
 
     >>> short("Vehicle.Powertrain.CombustionEngine.EngineCoolant.Temperature")
     'EngineCoolant.Temperature'
+    >>> short("Vehicle.Chassis.Axle.Row1.Wheel.Left.Tire.Pressure")
+    'Row1.Left.Tire.Pressure'
     """
-    return ".".join(name.split(".")[-2:])
+    branches = name.split(".")
+    return ".".join([*filter(_INSTANCE.fullmatch, branches[:-2]), *branches[-2:]])
 
 
 def _deviation(signal: SignalShare) -> str:
