@@ -125,8 +125,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Called by kafka-python, in its own thread: hold the partitions until the owner said where they go on."""
         for partition in assigned:
-            self._consumer.seek(partition, 0)
             self._consumer.pause(partition)
+            self._consumer.seek(partition, 0)
             self._fresh.add(partition.partition)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:

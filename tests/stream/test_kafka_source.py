@@ -22,6 +22,8 @@ class Scripted:
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.at = 0
+        self.fetched: set[int] = set()
+        self.paused = False
 
     def poll(self, *_: object) -> dict[TopicPartition, list[Any]]:
         """The next two messages, if the script does not say otherwise."""
@@ -39,8 +41,18 @@ class Scripted:
         self.listener = listener
 
     def seek(self, _: TopicPartition, offset: int) -> None:
-        """Go there."""
+        """Go there; kafka-python, in its own thread, may fetch at once."""
         self.at = offset
+        if not self.paused:
+            self.fetched.add(offset)
+
+    def pause(self, _: TopicPartition) -> None:
+        """Fetch nothing."""
+        self.paused = True
+
+    def resume(self, *_: TopicPartition) -> None:
+        """Fetch again, from where it is."""
+        self.paused = False
 
     def __getattr__(self, name: str) -> Any:
         answers: dict[str, Any] = {
@@ -78,4 +90,5 @@ def test_nothing_is_handed_on_from_before_the_owner_said_where_it_goes_on() -> N
     source = KafkaSource(lambda: consumer, "t", Owner(), "earliest", Limits())
     taken = [*source.poll(10, 0.1), *source.poll(10, 0.1)]
     assert [block.offsets.tolist() for block in taken] == [[4, 5]]
+    assert 0 not in consumer.fetched
     source.close()
