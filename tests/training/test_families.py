@@ -102,6 +102,15 @@ def test_without_padding_the_bits_depend_on_the_batch(family: str, monkeypatch: 
     assert len({in_cuts(served, rows, size) for size in CUTS}) > 1
 
 
+@pytest.mark.parametrize("signals", [2, 10, 33])
+def test_every_layer_of_an_autoencoder_is_padded(signals: int) -> None:
+    """All widths are multiples of 8, those between the layers too."""
+    graph = onnx.load_from_string(fitted("autoencoder", signals).onnx).graph
+    weights = [list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert len(weights) == 4
+    assert all(size % 8 == 0 for dims in weights for size in dims)
+
+
 @pytest.mark.parametrize("family", EVERY)
 def test_the_seed_decides_every_draw(family: str) -> None:
     """The same seed gives the same bytes; another seed another forest and another network."""
@@ -120,9 +129,9 @@ def test_every_family_passes_the_safety_check(family: str) -> None:
 
 @pytest.mark.parametrize("family", EVERY)
 def test_the_signal_that_moved_has_the_largest_share(family: str) -> None:
-    """Shares sum to 1, and the signal that is far outside has the largest."""
+    """Shares sum to 1, and the signal that is far outside, above or below, has the largest."""
     rows = np.zeros((10, 16), np.float32)
-    rows[np.arange(10), np.arange(10)] = 2.0
+    rows[np.arange(10), np.arange(10)] = [2.0, -2.0] * 5
     shares = detector(family, 10, late=False).contributions(rows)
     assert np.allclose(shares.sum(axis=1), 1.0, atol=1e-5)
     assert (shares.argmax(axis=1) == np.arange(10)).mean() >= 0.9

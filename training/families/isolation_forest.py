@@ -17,6 +17,7 @@ from training.tail import fit_tail
 
 TREES = 100
 SAMPLES = 256
+"""As published. With 64 a score costs a third less and leads as well, but its ceiling comes nearer to the threshold."""
 QUANTUM = 2.0**-40
 """Leaves are whole multiples of it: then 100 path lengths have an exact sum in float64, in every order."""
 
