@@ -12,6 +12,11 @@ AnomalyError
 A message says what, which value, and what to do. Anything outside this tree is a bug and shows its traceback.
 """
 
+import errno
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where there is no room to write: the disk, a quota, or a limit of the process is full."""
+
 
 class AnomalyError(Exception):
     """Root of everything that a person may meet."""

@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import NamedTuple
 
-from anomaly.errors import AnomalyError
+from anomaly.errors import FULL_DISK, AnomalyError, DataError
 
 
 class Entry(NamedTuple):
@@ -41,7 +41,7 @@ COMMANDS: dict[str, Entry] = {
 
 
 def main() -> None:
-    """Run the command line; an AnomalyError is one message on stderr and its exit code, Ctrl-C one line and 130."""
+    """Run the command line; an AnomalyError is one message on stderr and its exit code, Ctrl-C 130, a full disk 5."""
     warnings.formatwarning = lambda message, *_, **__: f"anomaly: warning: {message}\n"
     try:
         from anomaly.cli.tree import app
@@ -53,6 +53,12 @@ def main() -> None:
     except AnomalyError as error:
         print(f"anomaly: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        place = error.filename2 or error.filename or "the output"
+        print(f"anomaly: {place} cannot be written: {error.strerror}; make room and start again", file=sys.stderr)
+        sys.exit(DataError.exit_code)
 
 
 if __name__ == "__main__":

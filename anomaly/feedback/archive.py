@@ -6,7 +6,6 @@ in the partition's store; at a start, files of a partition that are not recorded
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.disk import sync_folder
-from anomaly.errors import DataError
+from anomaly.errors import FULL_DISK, DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 
@@ -106,7 +105,7 @@ def write_table(table: Any, path: Path) -> None:
         sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = error.errno in FULL_DISK
         advice = "make room and start again" if full else "give a place that can"
         raise DataError(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
 

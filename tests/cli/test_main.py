@@ -85,3 +85,22 @@ def test_ctrl_c_while_packages_are_imported_ends_with_130() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (130, "anomaly: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is a command of Linux")
+def test_a_full_disk_under_the_demo_ends_with_5(tmp_path: Path) -> None:
+    """Where a step that only copies files has no room, a person reads which file, too."""
+    command = ["prlimit", "--fsize=500000", "--", sys.executable, "-m", "anomaly.cli.main", "demo"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert answer.returncode == 5
+    assert answer.stderr.startswith("anomaly: run/demo/data/readings.parquet cannot be written: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a file of Linux")
+def test_output_that_cannot_be_written_ends_with_5() -> None:
+    """A redirected result that found no room is not taken for a result."""
+    command = [sys.executable, "-m", "anomaly.cli.main", "config", "schema"]
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert answer.returncode == 5
+    assert "Traceback" not in answer.stderr
