@@ -67,6 +67,7 @@ def _row(log: Log, layout: Layout) -> dict[str, Any]:
         "topic": layout.name,
         "partitions": found.partitions if found else None,
         "messages": sum(found.end) - sum(found.start) if found else 0,
+        "retention_ms": log.retention_ms(layout.name) if found else None,
         "asked": {
             "partitions": layout.partitions,
             "retention_ms": layout.retention_ms,
@@ -90,10 +91,18 @@ def _state(row: dict[str, Any]) -> str:
     count = f"{row['partitions']} partition{'s' if row['partitions'] > 1 else ''}"
     if row["partitions"] != asked["partitions"]:
         count += f" (the fleet file asks for {asked['partitions']})"
-    return f"created, {count}, {_kept(asked)}" if row.get("created") else f"{count}, {row['messages']:,} messages"
+    if row.get("created"):
+        return f"created, {count}, {_kept(asked)}"
+    wanted = -1 if asked["compacted"] else asked["retention_ms"]
+    other = "" if row["retention_ms"] == wanted else f" (the fleet file says {_days(wanted)})"
+    return f"{count}, {row['messages']:,} messages, kept {_days(row['retention_ms'])}{other}"
 
 
 def _kept(asked: dict[str, Any]) -> str:
     if asked["compacted"]:
         return "the last message of each key kept"
-    return "kept for ever" if asked["retention_ms"] < 0 else f"kept for {asked['retention_ms'] / 86_400_000:g} days"
+    return f"kept {_days(asked['retention_ms'])}"
+
+
+def _days(retention_ms: int) -> str:
+    return "for ever" if retention_ms < 0 else f"for {retention_ms / 86_400_000:g} days"

@@ -64,6 +64,13 @@ class EmbeddedLog:
             return None
         return Topic(name, len(found), [p.span.start for p in found], [p.span.end for p in found])
 
+    def retention_ms(self, topic: str) -> int:
+        """How long messages of `topic` are kept."""
+        self._require(topic)
+        with errors(self.path):
+            kept = partitions_of(self._connection, topic)[0].retention_ms
+        return -1 if kept is None else kept
+
     def source(self, topic: str, group: str, owner: Owner, first: First) -> EmbeddedSource:
         """All partitions of `topic`. ConfigError if another process reads it in `group`."""
         self._require(topic)

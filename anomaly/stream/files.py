@@ -47,6 +47,11 @@ class FileLog:
         file = self._file(name)
         return Topic(name, 1, [0], [_count(file)]) if file.is_file() else None
 
+    def retention_ms(self, topic: str) -> int:
+        """Files are kept for ever."""
+        self.existing(topic)
+        return -1
+
     def source(self, topic: str, group: str, owner: Owner, first: First) -> FileSource:
         """The lines of `topic`; files know no groups."""
         del group

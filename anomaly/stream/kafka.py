@@ -15,6 +15,8 @@ from typing import Any
 
 from anomaly.errors import PeerError
 from anomaly.stream.kafka_client import (
+    ConfigResource,
+    ConfigResourceType,
     CooperativeStickyAssignor,
     KafkaAdminClient,
     KafkaConsumer,
@@ -33,8 +35,10 @@ from anomaly.stream.kafka_settings import (
     HEARTBEAT_MS,
     LINGER_MS,
     MAX_REQUEST_BYTES,
+    RETENTION_CONFIGS,
     SEND_TOGETHER,
     Limits,
+    kept_ms,
     topic_configs,
 )
 from anomaly.stream.kafka_source import KafkaSource
@@ -86,6 +90,17 @@ class KafkaLog:
             return None
         found = spans(self._observer, name, sorted(numbers), self._limits.retry_s).values()
         return Topic(name, len(found), [span.start for span in found], [span.end for span in found])
+
+    def retention_ms(self, topic: str) -> int:
+        """How long messages of `topic` are kept."""
+        self.required(topic)
+        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(RETENTION_CONFIGS))
+        admin = connect(KafkaAdminClient, self._settings)
+        try:
+            found = retried(lambda: admin.describe_configs([wanted], config_filter="all"), self._limits.retry_s)
+        finally:
+            admin.close()
+        return kept_ms({name: entry["value"] for name, entry in found["topic"][topic].items()})
 
     def source(self, topic: str, group: str, owner: Owner, first: First) -> KafkaSource:
         """Join `group`; the partitions come with the first polls."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
@@ -29,6 +30,8 @@ from anomaly.stream.offsets import Span
 from anomaly.stream.ports import Block
 
 __all__ = [
+    "ConfigResource",
+    "ConfigResourceType",
     "ConsumerRebalanceListener",
     "CooperativeStickyAssignor",
     "KafkaAdminClient",

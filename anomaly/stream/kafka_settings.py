@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from anomaly.errors import UsageError
@@ -13,6 +14,7 @@ SEND_TOGETHER = 10_000
 LINGER_MS = 20
 BATCH_BYTES = 256 << 10
 MAX_REQUEST_BYTES = 4 << 20
+RETENTION_CONFIGS = ("cleanup.policy", "retention.ms")
 _DEAD_LETTER_BYTES = 2 << 20
 """A dead letter holds a message of at most 1 MiB in base64, so it needs more room than the broker gives others."""
 
@@ -43,6 +45,13 @@ def addresses(bootstrap_servers: str) -> list[str]:
         if not re.fullmatch(r".+:\d{1,5}", server):
             raise UsageError(f"`{server}` is no HOST:PORT")
     return servers
+
+
+def kept_ms(configs: Mapping[str, str | None]) -> int:
+    """How long messages are kept by what a broker says of a topic's RETENTION_CONFIGS; -1: for ever."""
+    if configs["cleanup.policy"] == "compact":
+        return -1
+    return int(configs["retention.ms"] or -1)
 
 
 def topic_configs(name: str, retention_ms: int, compacted: bool) -> dict[str, str]:

@@ -114,6 +114,9 @@ class Log(Protocol):
     def topic(self, name: str) -> Topic | None:
         """The topic as it is now, None if there is none. Raises PeerError if the log cannot be reached."""
 
+    def retention_ms(self, topic: str) -> int:
+        """How long messages of a topic that is there are kept, -1: for ever, as where it keeps the last of each key."""
+
     def source(self, topic: str, group: str, owner: Owner, first: Literal["earliest", "latest"]) -> Source:
         """Join `group` on `topic`; a partition for which the owner has no offset starts at `first`."""
 

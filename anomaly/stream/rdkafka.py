@@ -14,8 +14,10 @@ from anomaly.stream.kafka_settings import (
     HEARTBEAT_MS,
     LINGER_MS,
     MAX_REQUEST_BYTES,
+    RETENTION_CONFIGS,
     SEND_TOGETHER,
     Limits,
+    kept_ms,
     topic_configs,
 )
 from anomaly.stream.offsets import First, gone, no_topic
@@ -24,6 +26,7 @@ from anomaly.stream.rdkafka_client import (
     CALL_S,
     AdminClient,
     Causes,
+    ConfigResource,
     Consumer,
     KafkaError,
     KafkaException,
@@ -92,6 +95,14 @@ class RdKafkaLog:
         """The topic as it is now, None if there is none."""
         found = self._offsets.spans(name, self._numbers(name)).values()
         return Topic(name, len(found), [span.start for span in found], [span.end for span in found]) if found else None
+
+    def retention_ms(self, topic: str) -> int:
+        """How long messages of `topic` are kept."""
+        self.required(topic)
+        settings: dict[str, Any] = self._settings | {"error_cb": Causes()}
+        admin, wanted = AdminClient(settings), ConfigResource(ConfigResource.Type.TOPIC, topic)
+        found = retried(lambda: admin.describe_configs([wanted])[wanted].result(CALL_S), self._limits.retry_s)
+        return kept_ms({name: found[name].value for name in RETENTION_CONFIGS})
 
     def source(self, topic: str, group: str, owner: Owner, first: First) -> RdKafkaSource:
         """Join `group`; the partitions come with the first polls."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from anomaly.errors import DataError, PeerError
@@ -24,6 +25,7 @@ __all__ = [
     "CALL_S",
     "AdminClient",
     "Causes",
+    "ConfigResource",
     "Consumer",
     "KafkaError",
     "KafkaException",

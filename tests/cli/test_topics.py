@@ -69,6 +69,11 @@ def test_another_number_of_partitions_is_said(config: Path, tmp_path: Path, caps
     capsys.readouterr()
     check(config, None, log, None, False)
     assert "vans.telemetry: 3 partitions (the fleet file asks for 8)" in capsys.readouterr().out
+    config.write_text(FLEET.replace('"2d"', '"5d"'))
+    check(config, None, log, None, False)
+    said = capsys.readouterr().out
+    assert "vans.telemetry: 3 partitions, 0 messages, kept for 2 days (the fleet file says for 5 days)" in said
+    assert "vans.cohorts: 1 partition, 0 messages, kept for ever\n" in said
 
 
 @pytest.mark.kafka

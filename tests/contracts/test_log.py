@@ -60,6 +60,14 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
     made.close()
 
 
+def test_a_log_knows_how_long_it_keeps_messages(log: Log, topic: str) -> None:
+    """What a topic was made with is what is said of it; -1 is for ever."""
+    log.create_topics({f"{topic}.all": 1}, -1)
+    log.create_topics({f"{topic}.last": 1}, DAY_MS, compacted={f"{topic}.last"})
+    kept = [log.retention_ms(name) for name in (topic, f"{topic}.all", f"{topic}.last")]
+    assert kept == [-1 if isinstance(log, FileLog) else DAY_MS, -1, -1]
+
+
 @pytest.fixture
 def topic(log: Log) -> str:
     """A new topic of four partitions, or of one where a log has no more."""
