@@ -132,6 +132,10 @@ def describe(figures: Figures, fleet: Fleet) -> list[str]:
         f"healthy vehicles ever alarmed: {100 * figures.share_vehicles_ever_alarmed:.1f} % of {figures.vehicles}; "
         f"healthy time in alarm: {100 * figures.share_healthy_time_in_alarm:.2f} %",
     ]
+    if not figures.healthy_days:
+        lines = [
+            f"false alarms: not counted, no healthy reading of {figures.vehicles} vehicles follows a burn-in"
+        ]
     if figures.detected is not None:
         lines += [
             f"faults detected at least {fleet.history.detected_before} readings before their end: "

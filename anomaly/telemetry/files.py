@@ -27,6 +27,10 @@ PROBLEMS_SHOWN = 20
 """A file with more problems than this shows the first ones and the number of the rest."""
 
 
+GAPS_SHOWN = 3
+"""Of signals with missing values, those with the most are named."""
+
+
 class History(NamedTuple):
     """The readings of a file, and a line for each odd thing about them that a person should know."""
 
@@ -134,9 +138,11 @@ def _gap_notes(columns: Sequence[str], values: NDArray[np.float32]) -> Iterator[
     if not len(values):
         return
     missing = np.isnan(values).mean(axis=0)
-    gaps = [f"{name} {share:.1%}" for name, share in zip(columns, missing, strict=True) if share > 0]
+    gaps = sorted((-share, name) for name, share in zip(columns, missing.tolist(), strict=True) if share > 0)
     if gaps:
-        yield f"missing values are skipped: {', '.join(gaps)}"
+        named = ", ".join(f"{name} {-share:.1%}" for share, name in gaps[:GAPS_SHOWN])
+        more = f", and {len(gaps) - GAPS_SHOWN} signals with fewer" if len(gaps) > GAPS_SHOWN else ""
+        yield f"missing values are skipped: {named}{more}"
     infinite = int(np.isinf(values).sum())
     if infinite:
         yield f"{infinite} values are infinite and count as missing"

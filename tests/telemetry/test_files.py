@@ -14,6 +14,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from anomaly import settings
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.files import inspect_history, read_events, read_history, read_labels
@@ -297,3 +298,14 @@ def test_an_unknown_verdict_is_said_with_those_that_are_known(tmp_path: Path) ->
     path.write_text('{"vehicle": "1", "from": 1, "to": 2, "verdict": "broken", "source": "x"}')
     with pytest.raises(DataError, match=r"line 1: verdict: unknown 'broken'; one of fault, no_fault, fixed"):
         read_labels(path, FLEET)
+
+
+def test_of_many_signals_with_gaps_the_worst_are_named(tmp_path: Path) -> None:
+    """A fleet with a hundred signals fits on a line: the worst first, then how many more."""
+    names = [f"s{place}" for place in range(6)]
+    tables = "".join(f"[signals.{name}]\n" for name in names)
+    text = f'[fleet]\nname = "f"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n{tables}'
+    columns = {name: [None] * (place + 1) + [1.0] * (9 - place) for place, name in enumerate(names)}
+    path = write(tmp_path / "h.parquet", {"v": ["1"] * 10, "t": list(range(10)), **columns})
+    notes = inspect_history(path, settings.parse(text, Fleet, "f")).notes
+    assert notes == ["missing values are skipped: s5 60.0%, s4 50.0%, s3 40.0%, and 3 signals with fewer"]

@@ -8,7 +8,8 @@ import pytest
 from anomaly import settings
 from anomaly.feedback.history import FAULT, HEALTHY, UNKNOWN
 from anomaly.fleet import Fleet
-from training.figures import Decided, Fault, headline
+from training.figures import Decided, Fault, Figures, headline
+from training.train import describe
 
 TEXT = """
 [fleet]
@@ -88,3 +89,26 @@ def test_the_order_of_vehicles_in_the_table_does_not_matter() -> None:
     order = np.argsort(both.ts, kind="stable")
     mixed = Decided(*(column[order] for column in both[:5]), both.faults)
     assert headline(both, FLEET) == headline(mixed, FLEET)
+
+
+def test_no_healthy_reading_is_not_called_no_false_alarm() -> None:
+    """A past that is shorter than the burn-in says so, and does not show a rate of zero."""
+    fleet = settings.parse(
+        '[fleet]\nname = "f"\nvehicle = "v"\ntime = "t"\ntime_unit = "cycles"\n[signals.a]\n', Fleet, "f"
+    )
+    none = Figures(
+        vehicles=3,
+        healthy_days=0,
+        false_alarm_episodes=0,
+        false_alarms_per_1000_days=0.0,
+        false_alarms_interval=(0.0, 0.0),
+        share_vehicles_ever_alarmed=0.0,
+        share_healthy_time_in_alarm=0.0,
+        faults=0,
+        detected=None,
+        lead=None,
+        lead_running=None,
+        cost=0.0,
+    )
+    assert "not counted" in describe(none, fleet)[0]
+    assert "0.00 episodes" not in " ".join(describe(none, fleet))
