@@ -29,6 +29,8 @@ from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
 from anomaly.telemetry.records import Alert, DeadLetter
 
+LETTER_BYTES = 1 << 20
+"""A dead letter holds at most so much of a message, so that it always fits its own topic."""
 ALERT_WITHIN_S = 0.1
 """An alert is written down, and then sent, within this time."""
 
@@ -224,6 +226,9 @@ class PartitionScorer:
         return batch.take(np.delete(np.arange(len(batch)), foreign))
 
     def _bury(self, topic: str, partition: int, offset: int, reason: str, payload: bytes) -> None:
+        if len(payload) > LETTER_BYTES:
+            reason = f"{reason} (the first {LETTER_BYTES} of {len(payload)} bytes)"
+            payload = payload[:LETTER_BYTES]
         letter = DeadLetter(reason=reason, topic=topic, partition=partition, offset=offset, payload=payload)
         key = f"{topic}-{partition}-{offset}".encode()
         dead = self._shared.fleet.topic("dead-letters")

@@ -25,7 +25,7 @@ from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.feed import Feed, Pace, send
 from anomaly.stream.ports import Record
 from anomaly.telemetry.decode import encode_readings, packed
-from anomaly.telemetry.records import Label
+from anomaly.telemetry.records import DeadLetter, Label
 from tests.service.rig import FLEET, Rig, fill, make_rig, readings, seen
 
 
@@ -179,6 +179,16 @@ def test_what_is_counted(own: Rig) -> None:
     assert (value("anomaly_state_bytes", {"partition": "0"}) or 0) > 0
     labels = {key for family in metrics.registry.collect() for sample in family.samples for key in sample.labels}
     assert labels <= {"reason", "status", "state", "partition", "name", "le"}
+
+
+def test_a_dead_letter_fits_its_topic(own: Rig) -> None:
+    """Of a message that is larger than a dead letter may be, the beginning is kept, and the reason says so."""
+    own.send("telemetry", [Record(b"v1", b"{" + b"x" * (3 << 20))])
+    run(own)
+    letters = [msgspec.json.decode(value, type=DeadLetter) for value in seen(own, own.folder / "run").dead_letters]
+    (large,) = (letter for letter in letters if len(letter.payload) > 1_000)
+    assert len(large.payload) == 1 << 20
+    assert large.reason.endswith(" (the first 1048576 of 3145729 bytes)")
 
 
 def test_reasons_are_few() -> None:
