@@ -135,13 +135,20 @@ class RdKafkaSource:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end(number, message.offset())
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and number in self._positions:
-                span = self._offsets.spans(self._topic, [number])[number]
-                raise gone(self._topic, number, self._positions[number], span)
+                self._look_again(number)
             elif is_passing(error):
                 _logger.warning("%s: %s; trying again", self._topic, error.str())
             else:
                 raise peer_error(f"reading {self._topic}", error)
         return kept
+
+    def _look_again(self, number: int) -> None:
+        """The broker refused a partition's offset: PeerError if it is not there, else it is asked for once more."""
+        span, position = self._offsets.spans(self._topic, [number])[number], self._positions[number]
+        if not span.start <= position <= span.end:
+            raise gone(self._topic, number, position, span)
+        _logger.warning("%s-%d: offset %d was refused, though it is there; trying again", self._topic, number, position)
+        self._moved.add(number)
 
     def _at_end(self, number: int | None, offset: int | None) -> None:
         """A partition was read to `offset`; the last offsets before it may be markers of transactions."""
@@ -149,7 +156,7 @@ class RdKafkaSource:
             self._positions[number] = max(self._positions[number], offset)
 
     def _without_moved(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages of partitions that are ours since before the poll; of one that came back, all come again."""
+        """The messages of partitions that nothing happened to in this poll; all of the others that are ours come again."""
         self._rewind(self._moved & self._positions.keys())
         return [message for message in messages if message.partition() not in self._moved]
 
