@@ -156,7 +156,7 @@ class RdKafkaSource:
             self._positions[number] = max(self._positions[number], offset)
 
     def _without_moved(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages of partitions that nothing happened to in this poll; all of the others that are ours come again."""
+        """The messages of partitions that nothing happened to; all of the others that are ours come again."""
         self._rewind(self._moved & self._positions.keys())
         return [message for message in messages if message.partition() not in self._moved]
 
