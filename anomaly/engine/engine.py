@@ -143,8 +143,8 @@ class Engine:
     def _observe(self, readings: Readings) -> tuple[Observed, Applied]:
         observed = _observed(len(readings.ts), len(self._linked), self._frame)
         state = self._state
-        count = observe(readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed)
         state.touch(readings.slots)
+        count = observe(readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed)
         return observed, self._applied(observed, count)
 
     def _readings(self, batch: Batch) -> Readings:

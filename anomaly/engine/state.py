@@ -19,8 +19,8 @@ VERSION = 1
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed since the last time, as bytes of arrays: rows `slots` of the state, and all that is not by slot.
-    `waiting` is None where it did not change."""
+    """What changed since the last time, as bytes of arrays: rows `slots` of the state and `cohort_rows` of the cohorts,
+    and all that is by neither. `waiting` is None where it did not change."""
 
     version: int
     frame: str
@@ -36,6 +36,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     q_fleet: dict[str, float]
     waiting: list[tuple[str, str, int]] | None
     cohort_keys: list[str]
+    cohort_rows: bytes
     cohorts: tuple[bytes, bytes, bytes, bytes]
 
 
@@ -55,6 +56,7 @@ class VehicleState:
         self.cohorts = self._cohort_rows(0)
         self.quantiles: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._changed: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._changed_cohorts: set[int] = set()
         self._saved_vehicles = 0
 
     def _rows(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
@@ -116,22 +118,29 @@ class VehicleState:
 
     def cohort_ids(self, keys: Sequence[str | None]) -> NDArray[np.int64]:
         """Numbers of n cohorts, int64[n], -1 for None; one that is new gets the next, and empty histograms."""
-        for key in dict.fromkeys(keys):
-            if key is not None and key not in self.cohort_keys:
-                self.cohort_keys[key] = len(self.cohort_keys)
-                old, more = self.cohorts, self._cohort_rows(1)
-                self.cohorts = Cohorts(
-                    np.concatenate([old.histogram, more.histogram]),
-                    np.concatenate([old.shift, more.shift]),
-                    np.concatenate([old.period, more.period]),
-                    np.concatenate([old.vehicles, more.vehicles]),
-                )
+        new = [key for key in dict.fromkeys(keys) if key is not None and key not in self.cohort_keys]
+        if new:
+            self.cohort_keys |= {key: number for number, key in enumerate(new, start=len(self.cohort_keys))}
+            old, more = self.cohorts, self._cohort_rows(len(new))
+            self.cohorts = Cohorts(
+                np.concatenate([old.histogram, more.histogram]),
+                np.concatenate([old.shift, more.shift]),
+                np.concatenate([old.period, more.period]),
+                np.concatenate([old.vehicles, more.vehicles]),
+            )
         numbers = self.cohort_keys
-        return np.fromiter((-1 if key is None else numbers[key] for key in keys), np.int64, len(keys))
+        found = np.fromiter((-1 if key is None else numbers[key] for key in keys), np.int64, len(keys))
+        self._touch_cohorts(found)
+        return found
 
     def touch(self, slots: NDArray[np.int64]) -> None:
-        """Remember that these slots changed."""
+        """Remember that these slots are about to change, and the cohorts that they are in."""
         self._changed[slots] = True
+        if self.cohort_keys:
+            self._touch_cohorts(self.arrays.ints[slots, layout.COHORT])
+
+    def _touch_cohorts(self, numbers: NDArray[np.int64]) -> None:
+        self._changed_cohorts |= set(np.unique(numbers).tolist()) - {-1}
 
     def save(self, waiting: list[tuple[str, str, int]] | None, everything: bool) -> bytes:
         """Bytes of what changed since the last `save`, or of everything; `waiting` are the restarts to come, None
@@ -140,6 +149,9 @@ class VehicleState:
         slots = np.arange(count) if everything else np.flatnonzero(self._changed[:count])
         first_new = 0 if everything else self._saved_vehicles
         state, cohorts = self.arrays, self.cohorts
+        rows = np.array(sorted(self._changed_cohorts), np.int32)
+        if everything:
+            rows = np.arange(len(self.cohort_keys), dtype=np.int32)
         saved = Saved(
             version=VERSION,
             frame=self._frame.digest,
@@ -155,14 +167,16 @@ class VehicleState:
             q_fleet=dict(self.q_fleet),
             waiting=waiting,
             cohort_keys=list(self.cohort_keys),
+            cohort_rows=rows.tobytes(),
             cohorts=(
-                cohorts.histogram.tobytes(),
-                cohorts.shift.tobytes(),
-                cohorts.period.tobytes(),
-                cohorts.vehicles.tobytes(),
+                cohorts.histogram[rows].tobytes(),
+                cohorts.shift[rows].tobytes(),
+                cohorts.period[rows].tobytes(),
+                cohorts.vehicles[rows].tobytes(),
             ),
         )
         self._changed[:] = False
+        self._changed_cohorts.clear()
         self._saved_vehicles = count
         return msgspec.msgpack.encode(saved)
 
@@ -191,6 +205,7 @@ class VehicleState:
             self.quantiles[row, slots] = np.frombuffer(data, np.float32)
         self._load_cohorts(saved)
         self._changed[:] = False
+        self._changed_cohorts.clear()
         self._saved_vehicles = len(self.vehicles)
         return saved.waiting
 
@@ -210,9 +225,10 @@ class VehicleState:
 
     def _load_cohorts(self, saved: Saved) -> None:
         self.cohort_ids(saved.cohort_keys)
+        rows = np.frombuffer(saved.cohort_rows, np.int32)
         arrays: tuple[NDArray[Any], ...] = self.cohorts
         for array, data in zip(arrays, saved.cohorts, strict=True):
-            array[:] = np.frombuffer(data, array.dtype).reshape(array.shape)
+            array[rows] = np.frombuffer(data, array.dtype).reshape(len(rows), *array.shape[1:])
 
     def digest(self, waiting: Sequence[tuple[str, str, int]]) -> str:
         """Hex digest of all state, whatever the order in which vehicles and cohorts came."""

@@ -169,6 +169,25 @@ def test_a_vehicle_stays_in_its_cohort_where_a_reading_does_not_say() -> None:
     assert (list(state.cohort_keys), state.cohorts.vehicles.tolist()) == (["t0", "t1"], [0, 1])
 
 
+def test_a_delta_holds_the_cohorts_that_changed() -> None:
+    """What a checkpoint writes grows with what happened, not with the number of cohorts; it restores all of them."""
+    engine, again = world.engine(), world.engine()
+    for number in range(30):
+        batch = readings([NORMAL] * 12, vehicle=f"v{number}")
+        batch.context["type"][:] = [f"t{number}"] * 12  # type: ignore[index]
+        engine.decide(batch)
+    again.apply(engine.snapshot())
+    engine.decide(readings([NORMAL], start=1_000))
+    deltas = [engine.delta()]
+    moving = readings([NORMAL] * 3, start=1_100)
+    moving.context["type"][:] = ["t0", "t7", "t0"]  # type: ignore[index]
+    engine.decide(moving)
+    for delta in [*deltas, engine.delta()]:
+        again.apply(delta)
+        assert len(delta) < 100_000
+    assert again.digest() == engine.digest()
+
+
 def test_two_arms_score_with_their_own_models_and_thresholds() -> None:
     """Each vehicle's decision names its arm, and its threshold is that arm's."""
     engine = world.engine(world.arm(k=3.0), world.arm(digest="m2", k=5.0))
