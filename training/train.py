@@ -133,9 +133,7 @@ def describe(figures: Figures, fleet: Fleet) -> list[str]:
         f"healthy time in alarm: {100 * figures.share_healthy_time_in_alarm:.2f} %",
     ]
     if not figures.healthy_days:
-        lines = [
-            f"false alarms: not counted, no healthy reading of {figures.vehicles} vehicles follows a burn-in"
-        ]
+        lines = [f"false alarms: not counted, no healthy reading of {figures.vehicles} vehicles follows a burn-in"]
     if figures.detected is not None:
         lines += [
             f"faults detected at least {fleet.history.detected_before} readings before their end: "

@@ -15,7 +15,7 @@ from anomaly.registry.store import Registry
 from anomaly.service.delivery import Delivery
 from anomaly.service.events import Feeds, Told, earliest
 from anomaly.service.failpoints import failpoint
-from anomaly.service.logs import Summary
+from anomaly.service.logs import REPEAT_S, Summary
 from anomaly.service.metrics import Listener, Metrics
 from anomaly.service.partition import PartitionScorer, Shared, cuts_of
 from anomaly.service.rollout import Rollouts
@@ -169,12 +169,18 @@ class Scorer:
         return True
 
     def _read_feeds(self, feeds: Feeds) -> list[Told] | None:
-        """What is new; a log that is away is tried again until it answers, or the scorer is stopped (None)."""
+        """What is new; a log that is away is tried again until it answers, or the scorer is stopped (None).
+
+        It is said at first, and then once in REPEAT_S.
+        """
+        said_s = float("-inf")
         while not self._stopping:
             try:
                 return feeds.read()
             except PeerError as error:
-                self._log_line.warning("events cannot be read, trying again", reason=str(error))
+                if time.monotonic() - said_s >= REPEAT_S:
+                    said_s = time.monotonic()
+                    self._log_line.warning("events cannot be read, trying again", reason=str(error))
                 time.sleep(BACK_OFF_S)
         return None
 
