@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from anomaly.errors import UsageError
 from anomaly.service.rows import read_decisions
 from anomaly.telemetry.records import Alert
+from training.cli.demo import way_to_the_command
 from training.demo import Summary, run_demo
 from training.fit import Trained
 from training.graph import Graph
@@ -100,3 +102,11 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "demo" / "old").touch()
     empty_folder(tmp_path / "demo")
     assert not (tmp_path / "demo" / "old").exists()
+
+
+def test_who_cannot_call_the_command_yet_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `make demo` the next steps start with a command that only the virtual environment has."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert way_to_the_command() is None
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert str(Path(sys.prefix) / "bin" / "activate") in (way_to_the_command() or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -95,6 +96,13 @@ def demo(
         _last_screen(summary, sample.fleet, directory)
 
 
+def way_to_the_command() -> str | None:
+    """What to type so that `anomaly` is found, None if it is: `make demo` runs it without that."""
+    if shutil.which("anomaly"):
+        return None
+    return f"`anomaly` is not on your PATH yet; once in this shell:  . {Path(sys.prefix) / 'bin' / 'activate'}"
+
+
 def _last_screen(summary: Summary, fleet: Fleet, directory: Path) -> None:
     from training.train import describe
 
@@ -103,6 +111,8 @@ def _last_screen(summary: Summary, fleet: Fleet, directory: Path) -> None:
     for line in describe(summary.figures, fleet):
         print(f"  {line}")
     config = directory / "data" / "fleet.toml"
+    if hint := way_to_the_command():
+        print(f"\n{hint}")
     print(
         f"""
 Champion now: {summary.champion}. Try next:
