@@ -23,7 +23,7 @@ class _Zero:
 
 
 def warm() -> None:
-    """Run one reading through every kernel, from bytes to a decision; the compiled code stays in numba's cache folder."""
+    """Run one reading through every kernel, from bytes to a decision; the compiled code stays in its cache folder."""
     one = (1.0,)
     frame = Frame(
         signals=("s",),

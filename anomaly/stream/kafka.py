@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from anomaly.errors import PeerError
+from anomaly.errors import AnomalyError, PeerError
 from anomaly.stream.kafka_client import (
     ConfigResource,
     ConfigResourceType,
@@ -23,6 +23,7 @@ from anomaly.stream.kafka_client import (
     KafkaProducer,
     TopicAlreadyExistsError,
     TopicPartition,
+    abandon,
     block,
     connect,
     errors,
@@ -133,7 +134,7 @@ class KafkaLog:
             "request_timeout_ms": self._limits.request_ms,
             "allow_auto_create_topics": False,
         }
-        return KafkaSink(self, connect(KafkaProducer, settings), self._limits)
+        return KafkaSink(self, lambda: connect(KafkaProducer, settings), self._limits)
 
     def close(self) -> None:
         """Let go of the cluster."""
@@ -199,11 +200,15 @@ class KafkaReader:
 
 
 class KafkaSink:
-    """An idempotent producer that waits for the acknowledgement of all that it sent; see `ports.Sink`."""
+    """An idempotent producer that waits for the acknowledgement of all that it sent; see `ports.Sink`.
 
-    def __init__(self, log: KafkaLog, producer: KafkaProducer, limits: Limits) -> None:
+    After a send that failed, the next one starts with a new producer: an old one never gets over it.
+    """
+
+    def __init__(self, log: KafkaLog, connect: Callable[[], KafkaProducer], limits: Limits) -> None:
         self._log = log
-        self._producer = producer
+        self._connect = connect
+        self._producer: KafkaProducer | None = connect()
         self._limits = limits
         self._partitions: dict[str, int] = {}
         self._turn = 0
@@ -217,9 +222,20 @@ class KafkaSink:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._producer.close(timeout=5.0)
+        if self._producer is not None:
+            self._producer.close(timeout=5.0)
 
     def _send(self, topic: str, records: Sequence[Record]) -> None:
+        if self._producer is None:
+            self._producer = self._connect()
+        try:
+            self._send_by(self._producer, topic, records)
+        except AnomalyError:
+            abandon(self._producer)
+            self._producer = None
+            raise
+
+    def _send_by(self, producer: KafkaProducer, topic: str, records: Sequence[Record]) -> None:
         count = self._partitions[topic]
         self._turn = (self._turn + 1) % count
         with errors(f"writing to {topic}"):
@@ -227,8 +243,8 @@ class KafkaSink:
             for key, value, number in records:
                 if number is None:
                     number = self._turn if key is None else partition_of(key, count)
-                sent.append(self._producer.send(topic, value, key, partition=number))
-            self._producer.flush(timeout=self._limits.send_s + 5.0)
+                sent.append(producer.send(topic, value, key, partition=number))
+            producer.flush(timeout=self._limits.send_s + 5.0)
             for future in sent:
                 if future.failed():
                     raise future.exception

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,6 +45,7 @@ __all__ = [
     "RetriableError",
     "TopicAlreadyExistsError",
     "TopicPartition",
+    "abandon",
     "block",
     "connect",
     "errors",
@@ -141,3 +142,11 @@ def errors(doing: str) -> Iterator[None]:
 def peer_error(doing: str, error: KafkaError) -> PeerError:
     """kafka-python's `error` as ours; it names its kind itself."""
     return PeerError(f"Kafka, {doing}: {error}")
+
+
+def abandon(producer: KafkaProducer) -> None:
+    """End a producer with all that it could not send; its own `close` would wait for that, and then raise."""
+    producer._sender.force_close()  # there is no public way to give up
+    producer._sender.join(5.0)
+    with suppress(KafkaError):
+        producer.close(timeout=0)
