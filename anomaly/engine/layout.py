@@ -56,12 +56,14 @@ class State(NamedTuple):
 
 class Cohorts(NamedTuple):
     """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of,
-    `vehicles` [cohorts] in each."""
+    `vehicles` [cohorts] in each, `ahead` [cohorts, 2] slot (-1: none) and period of the vehicle that is alone in a
+    later one."""
 
     histogram: NDArray[np.uint32]
     shift: NDArray[np.float32]
     period: NDArray[np.int64]
     vehicles: NDArray[np.int64]
+    ahead: NDArray[np.int64]
 
 
 class Readings(NamedTuple):

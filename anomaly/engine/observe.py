@@ -186,6 +186,24 @@ def shift_cohort(cohort: int, period: int, cohorts: Cohorts) -> None:
 
 
 @kernel
+def advance_cohort(cohort: int, slot: int, period: int, cohorts: Cohorts) -> None:
+    """Begin a later period once two vehicles are that far: the clock of one may be wrong."""
+    if cohorts.period[cohort] == NEVER:
+        shift_cohort(cohort, period, cohorts)
+    elif cohorts.ahead[cohort, 0] == -1 or cohorts.ahead[cohort, 0] == slot:
+        cohorts.ahead[cohort, 0] = slot
+        cohorts.ahead[cohort, 1] = period
+    else:
+        both = min(period, cohorts.ahead[cohort, 1])
+        if period >= cohorts.ahead[cohort, 1]:
+            cohorts.ahead[cohort, 0] = slot
+            cohorts.ahead[cohort, 1] = period
+        if cohorts.ahead[cohort, 1] == both:
+            cohorts.ahead[cohort, 0] = -1
+        shift_cohort(cohort, both, cohorts)
+
+
+@kernel
 def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[np.float32]) -> None:
     """End of burn-in: the sums become prior + gain (own mean - prior), a signal seen less often being trusted less."""
     signals = frame.prior.shape[0]
@@ -241,7 +259,7 @@ def learn(
     state.ints[slot, REGIME] = regime
     out.regime[i] = regime
     warm = state.ints[slot, COUNT] >= frame.burn_in
-    counted = warm and cohort >= 0 and period >= cohorts.period[cohort] - 1
+    counted = warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]
     for j in range(signals):
         reason = judge(i, j, slot, values, state, limits)
         value = values[i, j]
@@ -305,7 +323,7 @@ def observe(
         if cohort >= 0:
             period = ts // frame.period
             if period > cohorts.period[cohort]:
-                shift_cohort(cohort, period, cohorts)
+                advance_cohort(cohort, slot, period, cohorts)
         learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         gather(i, slot, frame, limits, state, out)
         count = state.ints[slot, COUNT] + 1

@@ -37,7 +37,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     waiting: list[tuple[str, str, int]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
-    cohorts: tuple[bytes, bytes, bytes, bytes]
+    cohorts: tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 class VehicleState:
@@ -71,7 +71,8 @@ class VehicleState:
         shape = (count, layout.PERIODS, self._signals, layout.BINS)
         shift = np.zeros((count, self._signals), np.float32)
         never = np.full(count, layout.NEVER, np.int64)
-        return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64))
+        nobody = np.full((count, 2), -1, np.int64)
+        return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64), nobody)
 
     def slot(self, vehicle: str) -> int | None:
         """The slot of a vehicle that was seen before."""
@@ -127,6 +128,7 @@ class VehicleState:
                 np.concatenate([old.shift, more.shift]),
                 np.concatenate([old.period, more.period]),
                 np.concatenate([old.vehicles, more.vehicles]),
+                np.concatenate([old.ahead, more.ahead]),
             )
         numbers = self.cohort_keys
         found = np.fromiter((-1 if key is None else numbers[key] for key in keys), np.int64, len(keys))
@@ -173,6 +175,7 @@ class VehicleState:
                 cohorts.shift[rows].tobytes(),
                 cohorts.period[rows].tobytes(),
                 cohorts.vehicles[rows].tobytes(),
+                cohorts.ahead[rows].tobytes(),
             ),
         )
         self._changed[:] = False
@@ -243,7 +246,7 @@ class VehicleState:
             state.counts[order].tobytes(),
             ints.tobytes(),
             state.clock[: layout.HEARD + 1].tobytes(),
-            *(array[cohorts].tobytes() for array in self.cohorts),
+            *(array[cohorts].tobytes() for array in self.cohorts[:-1]),  # `ahead` depends on the order of slots
             *(self.quantiles[list(self.q_fleet).index(key), order].tobytes() for key in sorted(self.q_fleet)),
         ]
         return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -188,6 +188,22 @@ def test_a_delta_holds_the_cohorts_that_changed() -> None:
     assert again.digest() == engine.digest()
 
 
+def test_one_fast_clock_does_not_empty_its_cohort() -> None:
+    """A vehicle that is periods ahead, though it came first, does not lead: a period begins with its second vehicle."""
+    engine = world.engine()
+    ticks = 60  # a period
+    for minute in range(200):
+        names = [f"v{n}" for n in range(30)]
+        rows = np.tile(np.float32(NORMAL), (30, 1)) + np.random.default_rng(minute).normal(0, 1, (30, 4)) * [1, 2, 1, 0]
+        ts = np.full(30, minute * 10)
+        ts[0] += 5 * ticks
+        context = {"type": ["t0"] * 30, "region": [None] * 30}
+        engine.decide(Batch(names, ts, rows.astype(np.float32), context, np.arange(30)))
+    cohorts = engine._state.cohorts
+    assert cohorts.period[0] == 199 * 10 // ticks
+    assert cohorts.histogram[0, :, 0].sum() > 1_000
+
+
 def test_two_arms_score_with_their_own_models_and_thresholds() -> None:
     """Each vehicle's decision names its arm, and its threshold is that arm's."""
     engine = world.engine(world.arm(k=3.0), world.arm(digest="m2", k=5.0))
