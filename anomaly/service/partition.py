@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
+import structlog
 
 from anomaly.alerts.book import AlertBook
 from anomaly.engine.engine import Engine, Restart
@@ -33,6 +34,7 @@ LETTER_BYTES = 1 << 20
 """A dead letter holds at most so much of a message, so that it always fits its own topic."""
 ALERT_WITHIN_S = 0.1
 """An alert is written down, and then sent, within this time."""
+SAID_A_BATCH = 5
 
 
 class Shared(NamedTuple):
@@ -170,6 +172,7 @@ class PartitionScorer:
             self._fresh.until(now_s + ALERT_WITHIN_S)
         for alert in alerts:
             shared.metrics.alerts.labels(alert.state).inc()
+        say(alerts)
         self._rows.add(outcome, batch, arms)
         shared.metrics.count(outcome)
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)
@@ -298,6 +301,15 @@ def cuts_of(group: str, topic: str, partition: int) -> str:
     'night%2F1~bus.telemetry-3'
     """
     return f"{quote(group, safe='').replace('~', '%7E')}~{topic}-{partition}"
+
+
+def say(alerts: Sequence[Alert]) -> None:
+    """A line for each of the first alerts that open in a batch, sensor faults left out, and the number of the rest."""
+    opened = [alert for alert in alerts if alert.state == "open" and alert.kind != "sensor"]
+    for alert in opened[:SAID_A_BATCH]:
+        structlog.get_logger().info("alert", id=alert.id, severity=alert.severity, text=alert.text)
+    if len(opened) > SAID_A_BATCH:
+        structlog.get_logger().info("more alerts", count=len(opened) - SAID_A_BATCH)
 
 
 def reason_class(reason: str) -> str:
