@@ -99,7 +99,7 @@ def _shown(fleet: Fleet, partition: int, view: VehicleView, arm: Arm, alerts: li
     model = arm.model
     quantile = view.quantiles.get(model.digest)
     ratio = (quantile or model.q_fleet) / model.q_fleet
-    low, high = max(0.0, 1.0 - model.policy.bound), 1.0 + model.policy.bound
+    low, high = model.policy.low, model.policy.high
     return Shown(
         vehicle=view.vehicle,
         partition=partition,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -104,8 +103,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as text: {error}; mend it or move it away") from error
-
-
-def payload_digest(payload: bytes) -> str:
-    """Hex SHA-256, as the control log has it."""
-    return hashlib.sha256(payload).hexdigest()

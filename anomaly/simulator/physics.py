@@ -39,12 +39,6 @@ BOILING_C = 129.0
 """Boiling point of the coolant under the pressure of its cap."""
 
 
-def coolant_outflow_kw(coolant_c: Floats, ambient_c: Floats, radiator_kw_per_k: Floats, thermostat_c: Floats) -> Floats:
-    """Heat that block and radiator give away at a coolant temperature, the other side of the balance."""
-    opening = np.clip((coolant_c - thermostat_c) / THERMOSTAT_SPAN_K, 0.0, 1.0)
-    return (BLOCK_KW_PER_K + radiator_kw_per_k * opening) * (coolant_c - ambient_c)
-
-
 def relax(target: Floats, elapsed_s: Floats, time_constant_s: float) -> Floats:
     """Follow `target` [vehicles, time] with a first-order lag: exact for a target that holds between readings.
 

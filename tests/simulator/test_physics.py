@@ -16,7 +16,8 @@ def test_heat_in_equals_heat_out(heat: float, ambient: float, radiator: float, t
     """Below boiling, block and radiator give away exactly the heat that the engine puts in."""
     inputs = [np.array([value]) for value in (heat, ambient, radiator, thermostat)]
     coolant = physics.coolant_equilibrium_c(*inputs)
-    out = physics.coolant_outflow_kw(coolant, *inputs[1:])
+    opening = np.clip((coolant - thermostat) / physics.THERMOSTAT_SPAN_K, 0.0, 1.0)
+    out = (physics.BLOCK_KW_PER_K + radiator * opening) * (coolant - ambient)
     if coolant[0] < physics.BOILING_C:
         np.testing.assert_allclose(out, inputs[0], rtol=1e-9)
     else:
