@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from anomaly.errors import ModelError
 
 VERSION = 1
+Features = Literal["evidence", "wide"]
+BLOCKS: dict[str, int] = {"evidence": 1, "wide": 6}
+"""Blocks of d columns in the feature matrix, by what a frame's `features` says."""
 
 
 class FrameArrays(NamedTuple):
@@ -35,6 +38,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     the signals' healthy mean and spread there; `prior` and `gain` give the baseline after burn-in as
     prior + gain (own mean - prior) (empirical Bayes); evidence is an exponential mean with weight 1/time_constant;
     `cohort` are the context fields that make one (None: no cohort), `period` its length in ticks.
+    `features` says what models are given of a reading with d signals: "evidence", one block of d columns, or "wide",
+    six: deviation, its change since the last reading, its exponential means with weight 1/time_constant, 0.3 and
+    0.01, and the root of its exponential variance with weight 1/time_constant.
     """
 
     signals: tuple[str, ...]
@@ -49,16 +55,21 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     time_constant: int
     cohort: tuple[str, ...] | None = None
     period: int = 0
-    features: Literal["evidence"] = "evidence"
+    features: Features = "evidence"
     version: int = VERSION
 
     @property
+    def blocks(self) -> int:
+        """Blocks of the feature matrix: column b * d + j is of signal j, in block b."""
+        return BLOCKS[self.features]
+
+    @property
     def width(self) -> int:
-        """Columns of the feature matrix: the signals, padded with zeros to a multiple of 8.
+        """Columns of the feature matrix: the blocks, padded with zeros to a multiple of 8.
 
         Rows then start aligned, so that a score does not depend on where in a batch its reading stands.
         """
-        return -(-len(self.signals) // 8) * 8
+        return -(-self.blocks * len(self.signals) // 8) * 8
 
     def to_json(self) -> bytes:
         """The artefact's bytes; its digest is their SHA-256."""
