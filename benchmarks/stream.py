@@ -64,4 +64,4 @@ def stream(vehicles: int, rounds: int, seed: int = 0) -> Bench:
     values: NDArray[np.float32] = np.round(np.hstack([signals, places]), 3).astype(np.float32)
     ts = 1_760_000_000_000 + np.repeat(np.arange(rounds), vehicles) * STEP_MS + who % STEP_MS
     names = [f"VH-{number:07d}" for number in who]
-    return Bench(fleet(), Batch(names, ts, values, {"region": [None] * count}, np.arange(count)))
+    return Bench(fleet(), Batch.of(names, ts, values, {"region": [None] * count}, np.arange(count)))

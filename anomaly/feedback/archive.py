@@ -64,7 +64,7 @@ def reading_batch(table: Any, fleet: Fleet) -> Batch:
     table = table.take(order)
     values = np.column_stack([table[name].to_numpy() for name in fleet.columns])
     context = {field: table[field].to_pylist() for field in fleet.context_fields}
-    return Batch(table["vehicle"].to_pylist(), ts[order], values.astype(np.float32), context, np.arange(len(order)))
+    return Batch.of(table["vehicle"].to_pylist(), ts[order], values.astype(np.float32), context, np.arange(len(order)))
 
 
 def cut_name(partition: str, first_offset: int, last_offset: int, epoch: int) -> str:

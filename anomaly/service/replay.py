@@ -248,4 +248,4 @@ def by_partition(table: Any, fleet: Fleet) -> Iterator[tuple[int, Batch]]:
         values = np.column_stack([part[name].to_numpy() for name in fleet.columns]).astype(np.float32)
         context = {field: part[field].to_pylist() for field in fleet.context_fields}
         offsets = part["offset"].to_numpy()
-        yield number, Batch(part["vehicle"].to_pylist(), part["ts"].to_numpy(), values, context, offsets)
+        yield number, Batch.of(part["vehicle"].to_pylist(), part["ts"].to_numpy(), values, context, offsets)

@@ -8,22 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.telemetry.text import Coded, Text
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """n readings as columns, in arrival order; every source of readings ends in this one shape.
 
     `vehicles` has n ids, `ts` int64[n] in the fleet's time unit, `values` float32[n, len(fleet.columns)] with
-    NaN where a signal is missing, `context` one list of n strings (or None) for each of
-    `fleet.context_fields`, and `offsets` int64[n] the offset of the message that brought each reading (in a
-    file: its row).
+    NaN where a signal is missing, `context` n strings (or None) for each of `fleet.context_fields`, and `offsets`
+    int64[n] the offset of the message that brought each reading (in a file: its row).
     """
 
-    vehicles: Sequence[str]
+    vehicles: Text
     ts: NDArray[np.int64]
     values: NDArray[np.float32]
-    context: Mapping[str, Sequence[str | None]]
+    context: Mapping[str, Coded]
     offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        vehicles: Sequence[str],
+        ts: NDArray[np.int64],
+        values: NDArray[np.float32],
+        context: Mapping[str, Sequence[str | None]],
+        offsets: NDArray[np.int64],
+    ) -> Batch:
+        """A batch whose strings come as lists."""
+        columns = {field: Coded.of(column) for field, column in context.items()}
+        return cls(Text.of(vehicles), ts, values, columns, offsets)
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -36,9 +50,9 @@ class Batch:
 
     def joined(self, other: Batch) -> Batch:
         """These readings, then those of `other`."""
-        context = {field: [*column, *other.context[field]] for field, column in self.context.items()}
+        context = {field: column.joined(other.context[field]) for field, column in self.context.items()}
         return Batch(
-            [*self.vehicles, *other.vehicles],
+            self.vehicles.joined(other.vehicles),
             np.concatenate([self.ts, other.ts]),
             np.concatenate([self.values, other.values]),
             context,
@@ -47,7 +61,5 @@ class Batch:
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """The readings at `rows`, in that order, as a batch of their own."""
-        picked = rows.tolist()
-        context = {field: [column[row] for row in picked] for field, column in self.context.items()}
-        vehicles = [self.vehicles[row] for row in picked]
-        return Batch(vehicles, self.ts[rows], self.values[rows], context, self.offsets[rows])
+        context = {field: column.take(rows) for field, column in self.context.items()}
+        return Batch(self.vehicles.take(rows), self.ts[rows], self.values[rows], context, self.offsets[rows])

@@ -109,7 +109,7 @@ class Decoder:
             field: [None if found is None else found[place] for found in scanned.contexts]
             for place, field in enumerate(self._fields)
         }
-        return Batch(scanned.vehicles, scanned.ts, values, context, offsets[scanned.ok])
+        return Batch.of(scanned.vehicles, scanned.ts, values, context, offsets[scanned.ok])
 
     def _typed(self, values: Sequence[bytes], offsets: NDArray[np.int64]) -> Decoded:
         """Decode n messages by their types, whatever is in them."""
@@ -148,7 +148,7 @@ class Decoder:
             field: [None if item is None else getattr(item, f"f{i}") for item in contexts]
             for i, field in enumerate(self._fields)
         }
-        return Batch(vehicles, ts, values, context, offsets)
+        return Batch.of(vehicles, ts, values, context, offsets)
 
     def _values(self, signals: list[Any]) -> NDArray[np.float32]:
         """float32[n, columns] with NaN for None; what float32 cannot hold becomes infinite."""

@@ -67,7 +67,7 @@ def inspect_history(
         kept = np.arange(len(ts))
     order = kept[np.argsort(ts[kept], kind="stable")]
     names, codes = ids.names, ids.codes[order].tolist()
-    batch = Batch(
+    batch = Batch.of(
         [names[code] for code in codes],
         ts[order],
         values[order],

@@ -36,7 +36,7 @@ def told(changes: list[tuple[str, Kind, Change, int, float]]) -> tuple[Outcome, 
     decisions = Decisions(*[none] * len(Decisions._fields))
     outcome = Outcome(decisions, episodes, evidence, Applied(none, []), np.zeros(n, np.uint8), {})
     values = np.tile(np.float32([3.1, np.nan, 1.0, 0.0]), (n, 1))
-    return outcome, Batch([c[0] for c in changes], times, values, {}, rows)
+    return outcome, Batch.of([c[0] for c in changes], times, values, {}, rows)
 
 
 def written(book: AlertBook, changes: list[tuple[str, Kind, Change, int, float]]) -> list[Alert]:

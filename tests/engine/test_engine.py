@@ -20,7 +20,7 @@ def readings(rows: list[tuple[float, ...]], start: int = 0, vehicle: str = "v0",
     jitter = np.random.default_rng(0).normal(0, 0.1, (count, 4)) * [1, 1, 1, 0]
     values = (np.array(rows) + jitter).astype(np.float32)
     context = {"type": ["t0"] * count, "region": [None] * count}
-    return Batch([vehicle] * count, np.arange(count) * step + start, values, context, np.arange(count))
+    return Batch.of([vehicle] * count, np.arange(count) * step + start, values, context, np.arange(count))
 
 
 def test_the_first_reading_of_an_unknown_vehicle_has_a_score_and_the_fleets_threshold() -> None:
@@ -146,7 +146,7 @@ def test_a_common_shift_of_a_cohort_is_taken_off() -> None:
     alarms = []
     for who in (np.ones(30, bool), np.arange(30) == 0):
         values = rows + np.outer(shifted & np.tile(who, hours), [3.0, 0, 0, 0])
-        batch = Batch(
+        batch = Batch.of(
             [f"v{n}" for n in range(30)] * hours,
             np.repeat(np.arange(hours) * 10, 30),
             values.astype(np.float32),
@@ -198,7 +198,7 @@ def test_one_fast_clock_does_not_empty_its_cohort() -> None:
         ts = np.full(30, minute * 10)
         ts[0] += 5 * ticks
         context = {"type": ["t0"] * 30, "region": [None] * 30}
-        engine.decide(Batch(names, ts, rows.astype(np.float32), context, np.arange(30)))
+        engine.decide(Batch.of(names, ts, rows.astype(np.float32), context, np.arange(30)))
     cohorts = engine._state.cohorts
     assert cohorts.period[0] == 199 * 10 // ticks
     assert cohorts.histogram[0, :, 0].sum() > 1_000

@@ -110,4 +110,4 @@ def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
     table = np.column_stack([values, np.where(rng.random(count) < 0.1, np.nan, load)]).astype(np.float32)
     names = [f"v{number}" for number in who]
     context = {"type": [f"t{number % 2}" for number in who], "region": [None] * count}
-    return Batch(names, ts.astype(np.int64), table, context, np.arange(count))
+    return Batch.of(names, ts.astype(np.int64), table, context, np.arange(count))

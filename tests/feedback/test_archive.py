@@ -35,7 +35,7 @@ def readings(ts: list[int], regions: list[str | None], known: Fleet | None = Non
     values = np.arange(count * width, dtype=np.float32).reshape(count, width)
     values[0, 0] = np.nan
     context = {"type": ["t"] * count, "region": regions}
-    return Batch([f"v{row}" for row in range(count)], np.array(ts), values, context, np.arange(count) + 50)
+    return Batch.of([f"v{row}" for row in range(count)], np.array(ts), values, context, np.arange(count) + 50)
 
 
 def test_rows_go_to_their_region_and_day_in_order(tmp_path: Path) -> None:

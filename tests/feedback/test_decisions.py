@@ -31,7 +31,7 @@ def long_alarm(count: int, step: int) -> tuple[Outcome, Batch]:
     """One vehicle that alarms at each of its readings, `step` seconds apart."""
     outcome, _ = decided(1, count)
     n = np.arange(count)
-    batch = Batch(["v"] * count, n * step, np.zeros((count, 4), np.float32), {}, n)
+    batch = Batch.of(["v"] * count, n * step, np.zeros((count, 4), np.float32), {}, n)
     zeros = np.zeros(count, np.int64)
     changed = outcome.decisions._replace(
         row=n, kind=np.full(count, Kind.FAULT, np.uint8), episode_start=zeros, episode_count=n + 1

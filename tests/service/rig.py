@@ -114,7 +114,7 @@ def readings(vehicles: int = 12, each: int = 60, seed: int = 0) -> Batch:
     values[:, 0] += drift
     ts = 1_700_000_000 + 60 * (np.arange(count) // vehicles)
     context = {"region": ["north" if number % 2 else None for number in who]}
-    return Batch([f"v{n}" for n in who], ts, values.astype(np.float32), context, np.arange(count))
+    return Batch.of([f"v{n}" for n in who], ts, values.astype(np.float32), context, np.arange(count))
 
 
 def fill(rig: Rig, batch: Batch, poison_every: int = 50) -> None:

@@ -236,7 +236,7 @@ def test_encoding_is_the_inverse_of_decoding(rows: list[tuple[str, int, list[flo
     values = np.array([row[2] for row in rows], np.float32).reshape(len(rows), 3)
     context = {"type": [row[3] for row in rows], "region": [None] * len(rows)}
     ts = np.array([row[1] for row in rows], np.int64)
-    batch = Batch([row[0] for row in rows], ts, values, context, np.arange(len(rows)))
+    batch = Batch.of([row[0] for row in rows], ts, values, context, np.arange(len(rows)))
     back, failures, unknown = Decoder(FLEET).decode(encode_readings(batch, FLEET), batch.offsets)
     assert (failures, unknown) == ([], Counter())
     assert list(back.vehicles) == list(batch.vehicles)
@@ -248,7 +248,7 @@ def test_encoding_is_the_inverse_of_decoding(rows: list[tuple[str, int, list[flo
 def test_encoded_numbers_are_short_and_gaps_are_left_out() -> None:
     """A float32 is written with the digits it needs; missing and infinite signals are not written at all."""
     values = np.array([[0.1, np.nan, np.inf]], np.float32)
-    batch = Batch(["a"], np.array([1]), values, {"type": ["x"], "region": [None]}, np.array([0]))
+    batch = Batch.of(["a"], np.array([1]), values, {"type": ["x"], "region": [None]}, np.array([0]))
     expected = b'{"vehicle":"a","ts":1,"signals":{"coolant_c":0.1},"context":{"type":"x"}}'
     assert encode_readings(batch, FLEET) == [expected]
 

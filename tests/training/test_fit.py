@@ -56,7 +56,7 @@ def wearing(seed: int = 0, vehicles: int = 24, life: int = 150) -> History:
     table = np.concatenate([values, load[..., None]], axis=2).reshape(-1, 4).astype(np.float32)
     names = [f"v{n:02d}" for n in range(vehicles)] * life
     ts = np.repeat(np.arange(life), vehicles)
-    batch = Batch(names, ts, table, {"region": [None] * len(ts)}, np.arange(len(ts)))
+    batch = Batch.of(names, ts, table, {"region": [None] * len(ts)}, np.arange(len(ts)))
     return make_history(fleet(), batch, [], [], [])
 
 

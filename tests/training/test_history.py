@@ -14,7 +14,7 @@ from training.history import known_at
 def archive(count: int = 100) -> Batch:
     """Readings of v at 0, 1, 2, ..."""
     context = {"type": ["t"] * count, "region": [None] * count}
-    return Batch(["v"] * count, np.arange(count), np.ones((count, 4), np.float32), context, np.arange(count))
+    return Batch.of(["v"] * count, np.arange(count), np.ones((count, 4), np.float32), context, np.arange(count))
 
 
 def label(start: int, end: int, reported_at: int) -> Label:
