@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic, overload
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -61,3 +63,31 @@ def _warn(reason: str) -> None:
         "be written",
         stacklevel=2,
     )
+
+
+def prefetch(array: Any, place: Any) -> None:
+    """Have the cache line of byte `place` of a uint8[n] ready for writing soon; in plain Python nothing."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(_context: Any, array: Any, place: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.gep(data, [arguments[1]], source_etype=ir.IntType(8))
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
+        builder.call(call, [address, word(1), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@overload(prefetch, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+def _compiled_prefetch(array: Any, place: Any) -> Any:
+    del array, place
+
+    def hint(array: Any, place: Any) -> None:
+        _prefetch(array, place)
+
+    return hint

@@ -1,0 +1,408 @@
+"""Numbers for strings: a hash table in the kernels that compares the real bytes and never stops to grow.
+
+The table has open addressing with linear probing; when it is full, a larger one takes its entries over in steps, a few
+at every call. A string of up to 15 bytes lies in its cell with its length; of a longer one the cell holds a hash and
+where its bytes are.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.compile import kernel, prefetch
+from anomaly.memory import reserved
+from anomaly.telemetry.text import Text
+
+U8 = np.uint64
+EMPTY, DELETED = np.uint32(0), np.uint32(1)
+NUMBER_BITS = 24
+MOST = (1 << NUMBER_BITS) - 4
+"""Strings at most: a table's entry is 24 bits of number and 8 bits of hash."""
+SHORT = 15
+LONG = np.uint64(255 << 56)
+LONG_BYTES = 208
+"""Room for a long string, on average, in reserved address space."""
+
+# Columns of `meta`: numbers given so far, numbers on the free stack, entries in the table (deleted ones too), bytes of
+# long strings, how far the old table was taken over, and the seed of the hash, against strings made to collide.
+HIGH, FREE, FILLED, BYTES, MOVED, SEED, META = 0, 1, 2, 3, 4, 5, 6
+
+
+class IndexArrays(NamedTuple):
+    """An index as the kernels take it: `cells` [capacity, 2] one string each (0: none), `table` and `old` hash to
+    number + 2, `long` the bytes of long strings after their length (4 bytes), `free` numbers to be given again."""
+
+    cells: NDArray[np.uint64]
+    table: NDArray[np.uint32]
+    old: NDArray[np.uint32]
+    long: NDArray[np.uint8]
+    free: NDArray[np.int32]
+    meta: NDArray[np.int64]
+
+
+class Index:
+    """Gives each new string the next number, from 0; numbers of strings that were removed are given again."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = min(capacity, MOST)
+        meta = np.zeros(META, np.int64)
+        meta[SEED] = secrets.randbits(62)
+        self._arrays = IndexArrays(
+            cells=reserved(self._capacity, 2, np.uint64),
+            table=np.zeros(1_024, np.uint32),
+            old=np.zeros(1, np.uint32),
+            long=reserved(self._capacity, LONG_BYTES, np.uint8).reshape(-1),
+            free=reserved(self._capacity, 1, np.int32).reshape(-1),
+            meta=meta,
+        )
+
+    @property
+    def high(self) -> int:
+        """All numbers are below this."""
+        return int(self._arrays.meta[HIGH])
+
+    def __len__(self) -> int:
+        return self.high - int(self._arrays.meta[FREE])
+
+    def find(self, text: Text) -> NDArray[np.int64]:
+        """Numbers of n strings, int64[n]; -1 for one that has none."""
+        out = np.empty(len(text), np.int64)
+        _number(text, False, self._arrays, out)
+        return out
+
+    def number(self, text: Text) -> NDArray[np.int64]:
+        """Numbers of n strings, int64[n], new ones given one; none of the strings may be empty.
+
+        Raises OverflowError when there is no room for all of them; then none was added.
+        """
+        out = self.find(text)
+        unknown = np.flatnonzero(out < 0)
+        if len(unknown):
+            self._make_room(text, unknown)
+            new = np.empty(len(unknown), np.int64)
+            _number(text.take(unknown), True, self._arrays, new)
+            out[unknown] = new
+        return out
+
+    def names(self, numbers: NDArray[np.int64]) -> Text:
+        """The strings of numbers in use."""
+        lengths = np.empty(len(numbers), np.int64)
+        measure(numbers, self._arrays, lengths)
+        edge = np.concatenate([[0], np.cumsum(lengths)])
+        buffer = np.empty(edge[-1], np.uint8)
+        spell(numbers, self._arrays, edge, buffer)
+        return Text(buffer, edge[:-1], edge[1:])
+
+    def remove(self, numbers: NDArray[np.int64]) -> None:
+        """Forget the strings of numbers in use; the numbers will be given again."""
+        forget(numbers, self._arrays)
+
+    def used(self) -> NDArray[np.int64]:
+        """All numbers in use, ascending."""
+        return np.flatnonzero(self._arrays.cells[: self.high, 1])
+
+    def place(self, numbers: NDArray[np.int64], text: Text) -> None:
+        """Say what has which number, whatever was said before; `settle` then makes it searchable."""
+        meta = self._arrays.meta
+        self._make_long_room(text)
+        put(text.buffer, text.start, text.stop, numbers, self._arrays, np.empty((1, 3), np.uint64))
+        meta[HIGH] = max(meta[HIGH], int(numbers.max(initial=-1)) + 1)
+
+    def clear(self, numbers: NDArray[np.int64]) -> None:
+        """Say that numbers are not in use, whatever was said before; `settle` then makes it so."""
+        self._arrays.cells[numbers] = 0
+
+    def settle(self) -> None:
+        """Make what `place` and `clear` said searchable."""
+        meta = self._arrays.meta
+        unused = np.flatnonzero(self._arrays.cells[: self.high, 1] == 0)
+        self._arrays.free[: len(unused)] = unused[::-1]
+        meta[FREE] = len(unused)
+        self._new_table(len(self))
+        self._arrays = self._arrays._replace(old=np.zeros(1, np.uint32))
+        fill(self._arrays)
+
+    def _make_room(self, text: Text, unknown: NDArray[np.int64]) -> None:
+        arrays, more = self._arrays, len(unknown)
+        if len(self) + more > self._capacity:
+            raise OverflowError(f"{len(self) + more:,} strings, room is for {self._capacity:,}")
+        self._make_long_room(text.take(unknown))
+        if len(arrays.old) > 1 and not move(arrays, 16 * more + 4_096):
+            self._arrays = arrays = arrays._replace(old=np.zeros(1, np.uint32))
+        if arrays.meta[FILLED] + more > 0.6 * len(arrays.table):
+            if len(arrays.old) > 1:
+                move(arrays, len(arrays.old))
+            self._new_table(len(self) + more)
+
+    def _new_table(self, count: int) -> None:
+        size = 1 << max(10, int(count * 2.5).bit_length())
+        self._arrays = self._arrays._replace(table=np.zeros(size, np.uint32), old=self._arrays.table)
+        self._arrays.meta[[FILLED, MOVED]] = 0
+
+    def _make_long_room(self, text: Text) -> None:
+        lengths = text.stop - text.start
+        need = int((lengths[lengths > SHORT] + 4).sum())
+        if self._arrays.meta[BYTES] + need <= len(self._arrays.long):
+            return
+        tidy = reserved(1, 2 * int(self._arrays.meta[BYTES] + need), np.uint8).reshape(-1)
+        compact(self._arrays, tidy)
+        self._arrays = self._arrays._replace(long=tidy)
+
+
+def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) -> None:
+    keys = np.empty((len(text), 3), np.uint64)
+    number(text.buffer, text.start, text.stop, add, arrays, keys, out)
+
+
+@kernel
+def word(buffer: NDArray[np.uint8], at: int, stop: int) -> np.uint64:
+    """The up to 8 bytes from `at` on as a number, the first the lowest."""
+    value = U8(0)
+    for j in range(min(stop - at, 8)):
+        value |= U8(buffer[at + j]) << U8(8 * j)
+    return value
+
+
+@kernel
+def mix(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Both words into one, every bit of it depending on all of theirs (the finaliser of MurmurHash3, twice)."""
+    h = (a ^ (a >> U8(33))) * U8(0xFF51AFD7ED558CCD)
+    h = ((h ^ (h >> U8(33))) ^ b) * U8(0xC4CEB9FE1A85EC53)
+    h = (h ^ (h >> U8(29))) * U8(0x9E3779B97F4A7C15)
+    return h ^ (h >> U8(32))
+
+
+@kernel
+def hashed(a: np.uint64, b: np.uint64, arrays: IndexArrays) -> np.uint64:
+    """The hash of a cell; a long string's cell has its own in the second word."""
+    seed = U8(arrays.meta[SEED])
+    return mix(seed, b) if b >= LONG else mix(a ^ seed, b)
+
+
+@kernel
+def key(buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64]) -> None:
+    """The two words of a string's cell; the first of a long one's, its place, is not known yet."""
+    length = stop - start
+    if length <= SHORT:
+        keys[i, 0] = word(buffer, start, stop)
+        keys[i, 1] = (word(buffer, start + 8, stop) if length > 8 else U8(0)) | (U8(length) << U8(56))
+    else:
+        h = U8(length)
+        for at in range(start, stop, 8):
+            h = mix(h, word(buffer, at, stop))
+        keys[i, 0] = U8(0)
+        keys[i, 1] = LONG | (h >> U8(8))
+
+
+@kernel
+def is_it(
+    buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: int, arrays: IndexArrays
+) -> bool:
+    """Whether the cell holds this very string."""
+    if arrays.cells[cell, 1] != keys[i, 1]:
+        return False
+    if keys[i, 1] < LONG:
+        return bool(arrays.cells[cell, 0] == keys[i, 0])
+    at = np.int64(arrays.cells[cell, 0])
+    if word(arrays.long, at, at + 4) != U8(stop - start):
+        return False
+    for j in range(stop - start):
+        if arrays.long[at + 4 + j] != buffer[start + j]:
+            return False
+    return True
+
+
+@kernel
+def look(
+    buffer: NDArray[np.uint8],
+    start: int,
+    stop: int,
+    i: int,
+    keys: NDArray[np.uint64],
+    table: NDArray[np.uint32],
+    arrays: IndexArrays,
+) -> int:
+    """The number of a string by one table, -1 if it is not there."""
+    mask = U8(table.shape[0] - 1)
+    place = keys[i, 2] & mask
+    tag = np.uint32(keys[i, 2] >> U8(56))
+    while table[place] != EMPTY:
+        entry = table[place]
+        if entry != DELETED and entry >> np.uint32(NUMBER_BITS) == tag:
+            cell = np.int64(entry & np.uint32(0xFFFFFF)) - 2
+            if is_it(buffer, start, stop, i, keys, cell, arrays):
+                return cell
+        place = (place + U8(1)) & mask
+    return -1
+
+
+@kernel
+def enter(cell: int, h: np.uint64, arrays: IndexArrays) -> None:
+    """An entry for a cell that is in no table yet."""
+    mask = U8(arrays.table.shape[0] - 1)
+    place = h & mask
+    while arrays.table[place] > DELETED:
+        place = (place + U8(1)) & mask
+    if arrays.table[place] == EMPTY:
+        arrays.meta[FILLED] += 1
+    arrays.table[place] = np.uint32((h >> U8(56)) << U8(NUMBER_BITS)) | np.uint32(cell + 2)
+
+
+@kernel
+def write(
+    buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: int, arrays: IndexArrays
+) -> None:
+    """Write a string into a cell."""
+    arrays.cells[cell, 1] = keys[i, 1]
+    if keys[i, 1] < LONG:
+        arrays.cells[cell, 0] = keys[i, 0]
+    else:
+        at = arrays.meta[BYTES]
+        arrays.cells[cell, 0] = U8(at)
+        for j in range(4):
+            arrays.long[at + j] = ((stop - start) >> (8 * j)) & 255
+        for j in range(stop - start):
+            arrays.long[at + 4 + j] = buffer[start + j]
+        arrays.meta[BYTES] = at + 4 + stop - start
+
+
+@kernel
+def number(
+    buffer: NDArray[np.uint8],
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    add: bool,
+    arrays: IndexArrays,
+    keys: NDArray[np.uint64],
+    out: NDArray[np.int64],
+) -> None:
+    """Numbers of strings, -1 or a new one where there is none; `keys` [n, 3] is scratch."""
+    count = start.shape[0]
+    mask = U8(arrays.table.shape[0] - 1)
+    for i in range(count):
+        key(buffer, start[i], stop[i], i, keys)
+        keys[i, 2] = hashed(keys[i, 0], keys[i, 1], arrays)
+        prefetch(arrays.table, np.int64(keys[i, 2] & mask) * 4)
+    for i in range(count):
+        if i + 8 < count:
+            entry = arrays.table[keys[i + 8, 2] & mask]
+            prefetch(arrays.cells, (np.int64(entry & np.uint32(0xFFFFFF)) - 2) * 16 if entry > DELETED else 0)
+        found = look(buffer, start[i], stop[i], i, keys, arrays.table, arrays)
+        if found < 0 and arrays.old.shape[0] > 1:
+            found = look(buffer, start[i], stop[i], i, keys, arrays.old, arrays)
+        if found < 0 and add:
+            if arrays.meta[FREE] > 0:
+                arrays.meta[FREE] -= 1
+                found = np.int64(arrays.free[arrays.meta[FREE]])
+            else:
+                found = arrays.meta[HIGH]
+                arrays.meta[HIGH] += 1
+            write(buffer, start[i], stop[i], i, keys, found, arrays)
+            enter(found, keys[i, 2], arrays)
+        out[i] = found
+
+
+@kernel
+def move(arrays: IndexArrays, steps: int) -> bool:
+    """Take up to `steps` places of the old table over; whether any are left."""
+    first = arrays.meta[MOVED]
+    last = min(first + steps, arrays.old.shape[0])
+    for place in range(first, last):
+        if arrays.old[place] > DELETED:
+            cell = np.int64(arrays.old[place] & np.uint32(0xFFFFFF)) - 2
+            enter(cell, hashed(arrays.cells[cell, 0], arrays.cells[cell, 1], arrays), arrays)
+    arrays.meta[MOVED] = last
+    return bool(last < arrays.old.shape[0])
+
+
+@kernel
+def strike(cell: int, h: np.uint64, table: NDArray[np.uint32]) -> None:
+    """Mark the entry of a cell as deleted, where the table has one."""
+    mask = U8(table.shape[0] - 1)
+    place = h & mask
+    while table[place] != EMPTY:
+        if np.int64(table[place] & np.uint32(0xFFFFFF)) - 2 == cell:
+            table[place] = DELETED
+            return
+        place = (place + U8(1)) & mask
+
+
+@kernel
+def forget(numbers: NDArray[np.int64], arrays: IndexArrays) -> None:
+    """Remove strings from both tables and put their numbers on the free stack."""
+    for i in range(numbers.shape[0]):
+        cell = numbers[i]
+        h = hashed(arrays.cells[cell, 0], arrays.cells[cell, 1], arrays)
+        strike(cell, h, arrays.table)
+        if arrays.old.shape[0] > 1:
+            strike(cell, h, arrays.old)
+        arrays.cells[cell, 0] = U8(0)
+        arrays.cells[cell, 1] = U8(0)
+        arrays.free[arrays.meta[FREE]] = cell
+        arrays.meta[FREE] += 1
+
+
+@kernel
+def put(
+    buffer: NDArray[np.uint8],
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    arrays: IndexArrays,
+    keys: NDArray[np.uint64],
+) -> None:
+    """Write strings into given cells, into no table."""
+    for i in range(numbers.shape[0]):
+        key(buffer, start[i], stop[i], 0, keys)
+        write(buffer, start[i], stop[i], 0, keys, numbers[i], arrays)
+
+
+@kernel
+def fill(arrays: IndexArrays) -> None:
+    """Entries for all cells in use, into an empty table."""
+    for cell in range(arrays.meta[HIGH]):
+        if arrays.cells[cell, 1] != U8(0):
+            enter(cell, hashed(arrays.cells[cell, 0], arrays.cells[cell, 1], arrays), arrays)
+
+
+@kernel
+def measure(numbers: NDArray[np.int64], arrays: IndexArrays, lengths: NDArray[np.int64]) -> None:
+    """Bytes of the strings of numbers."""
+    for i in range(numbers.shape[0]):
+        cell = numbers[i]
+        length = arrays.cells[cell, 1] >> U8(56)
+        if length == U8(255):
+            at = np.int64(arrays.cells[cell, 0])
+            length = word(arrays.long, at, at + 4)
+        lengths[i] = np.int64(length)
+
+
+@kernel
+def spell(numbers: NDArray[np.int64], arrays: IndexArrays, edge: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    """The bytes of the strings of numbers, string i to `out[edge[i]:edge[i + 1]]`."""
+    for i in range(numbers.shape[0]):
+        cell = numbers[i]
+        for j in range(edge[i + 1] - edge[i]):
+            if arrays.cells[cell, 1] >= LONG:
+                out[edge[i] + j] = arrays.long[np.int64(arrays.cells[cell, 0]) + 4 + j]
+            else:
+                out[edge[i] + j] = np.uint8((arrays.cells[cell, j >> 3] >> U8(8 * (j & 7))) & U8(255))
+
+
+@kernel
+def compact(arrays: IndexArrays, tidy: NDArray[np.uint8]) -> None:
+    """Copy the long strings that are in use, one after the other, to `tidy`."""
+    end = 0
+    for cell in range(arrays.meta[HIGH]):
+        if arrays.cells[cell, 1] >= LONG:
+            at = np.int64(arrays.cells[cell, 0])
+            size = 4 + np.int64(word(arrays.long, at, at + 4))
+            for j in range(size):
+                tidy[end + j] = arrays.long[at + j]
+            arrays.cells[cell, 0] = U8(end)
+            end += size
+    arrays.meta[BYTES] = end
