@@ -89,12 +89,37 @@ class Baseline(_Strict, frozen=True):
     restart_on: tuple[Restart, ...] = ("service", "firmware", "sensor", "no_fault")
 
 
-class ModelTable(_Strict, frozen=True):
-    """`[model]`: the family that scores."""
+REFUSED_FAMILIES = {
+    "local-outlier-factor": "exported to ONNX it is 9 to 17 times slower than scikit-learn itself; "
+    "write `distance`, or `isolation-forest` where healthy readings fall into several groups",
+    "elliptic-envelope": "it has no converter to ONNX; write `distance`, the same idea with a covariance that holds no "
+    "beginning of wear",
+    "one-class-svm": "its kernel compares every reading with each of its support vectors, which is slow; write "
+    "`isolation-forest` or `autoencoder`; `anomaly backtest --model river:OneClassSVM` tries River's, which is linear",
+}
+"""Families that somebody will ask for, and what to take instead."""
+Family = Annotated[
+    Literal["distance", "pca", "isolation-forest", "autoencoder"], Meta(extra={"refused": REFUSED_FAMILIES})
+]
 
-    family: Literal["distance", "pca", "isolation-forest", "autoencoder"] = "distance"
+
+class ModelTable(_Strict, frozen=True):
+    """`[model]`: the family that scores, and what it is given."""
+
+    family: Family = "distance"
+    features: Literal["evidence", "wide"] = "evidence"
+    """What a family sees of a reading: a value a signal, or six; the blocks are those of `Frame.features`."""
+    label_term: Literal["logistic", "boosting"] = "logistic"
+    """What learns from confirmed faults."""
     time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
+
+    def __post_init__(self) -> None:
+        if self.family == "distance" and self.features == "wide":
+            raise ValueError(
+                'family = "distance" measures evidence against the noise of single readings and takes no features = '
+                '"wide"; write features = "evidence", or one of family = "pca", "isolation-forest", "autoencoder"'
+            )
 
 
 class Threshold(_Strict, frozen=True):

@@ -116,6 +116,8 @@ def _misfit(value: Any, kind: Any, message: str) -> str:
     """What is wrong with a single value, and what would be right."""
     if message.startswith("Invalid enum value"):
         words = [str(word) for word in _words(kind)]
+        if str(value) in _refused(kind):
+            return f"{value!r} is refused: {_refused(kind)[str(value)]}"
         near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`? " if near else ""
         return f"{value!r} is not known; {hint}one of {', '.join(words)}"
@@ -123,6 +125,12 @@ def _misfit(value: Any, kind: Any, message: str) -> str:
     if text.startswith("Expected") and not isinstance(value, list):
         return f"must be {text.removeprefix('Expected ')}, not {value!r}"
     return text
+
+
+def _refused(kind: Any) -> dict[str, str]:
+    """Words that `kind` refuses with a reason of their own: `Meta(extra={"refused": {word: reason}})`."""
+    metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    return {word: reason for meta in metas for word, reason in (meta.extra or {}).get("refused", {}).items()}
 
 
 def _words(kind: Any) -> list[Any]:

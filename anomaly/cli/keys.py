@@ -49,6 +49,8 @@ KEYS: dict[str, Key] = {
     "baseline.burn_in": Key("readings from which a vehicle's own normal is learned", "state"),
     "baseline.restart_on": Key("events that start a vehicle's baseline again", "start"),
     "model.family": Key("the model that scores", "model"),
+    "model.features": Key("what it sees: a value a signal, or six; `distance` takes `evidence` alone", "state"),
+    "model.label_term": Key("what learns from confirmed faults", "model"),
     "model.time_constant": Key("readings over which evidence is gathered", "state"),
     "threshold.kind": Key("whether each vehicle's threshold adapts", "model"),
     "threshold.adaptation": Key("how far it adapts: half of this, up or down; 0: frozen; 1: unbounded", "model"),
@@ -112,11 +114,15 @@ def _kinds() -> dict[str, str]:
         prefix = "signals.NAME" if table.name == "signals" else table.name
         info = msgspec.inspect.type_info(kind)
         assert isinstance(info, msgspec.inspect.StructType)
-        kinds |= {f"{prefix}.{field.encode_name}": _kind(field.type) for field in info.fields}
+        kinds |= {f"{prefix}.{field.encode_name}": _kind(_bare(field.type)) for field in info.fields}
     return kinds
 
 
 def _kind(info: msgspec.inspect.Type) -> str:
+def _bare(info: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    return info.type if isinstance(info, msgspec.inspect.Metadata) else info
+
+
     match info:
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             name = "whole number" if isinstance(info, msgspec.inspect.IntType) else "number"

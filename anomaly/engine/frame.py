@@ -13,8 +13,11 @@ from anomaly.errors import ModelError
 
 VERSION = 1
 Features = Literal["evidence", "wide"]
-BLOCKS: dict[str, int] = {"evidence": 1, "wide": 6}
-"""Blocks of d columns in the feature matrix, by what a frame's `features` says."""
+BLOCKS: dict[Features, tuple[str, ...]] = {
+    "evidence": ("evidence",),
+    "wide": ("deviation", "change", "evidence", "fast", "slow", "spread"),
+}
+"""Names of the blocks of d columns that a row of features is made of, in order."""
 
 
 class FrameArrays(NamedTuple):
@@ -61,7 +64,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blocks(self) -> int:
         """Blocks of the feature matrix: column b * d + j is of signal j, in block b."""
-        return BLOCKS[self.features]
+        return len(BLOCKS[self.features])
 
     @property
     def width(self) -> int:
