@@ -118,11 +118,11 @@ def _kinds() -> dict[str, str]:
     return kinds
 
 
-def _kind(info: msgspec.inspect.Type) -> str:
 def _bare(info: msgspec.inspect.Type) -> msgspec.inspect.Type:
     return info.type if isinstance(info, msgspec.inspect.Metadata) else info
 
 
+def _kind(info: msgspec.inspect.Type) -> str:
     match info:
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             name = "whole number" if isinstance(info, msgspec.inspect.IntType) else "number"
