@@ -76,7 +76,7 @@ class History(_Strict, frozen=True):
 class Quality(_Strict, frozen=True):
     """`[quality]`: when a signal is silent and a clock is wrong."""
 
-    silent_after: Annotated[int, Meta(ge=1, le=60_000)] = 100
+    silent_after: Annotated[int, Meta(ge=1, le=250)] = 100
     """Readings of a vehicle without a signal after which the signal leaves the distance."""
     max_ahead: str = "30d"
     """How far ahead of all others a reading's time may lie before its clock is wrong; off in cycles."""
@@ -162,6 +162,13 @@ class Stream(_Strict, frozen=True):
     checkpoint_every_readings: Count = 1_000_000
 
 
+class StateTable(_Strict, frozen=True):
+    """`[state]`: how much a process keeps in memory."""
+
+    capacity: Annotated[int, Meta(ge=1, le=16_000_000)] = 4_000_000
+    """Vehicles of a partition in memory; of more, those heard of least recently wait in the partition's store."""
+
+
 class Fleet(_Strict, frozen=True):
     """A whole fleet file. Signals are in the order of the matrix, regime signals not among them."""
 
@@ -176,6 +183,7 @@ class Fleet(_Strict, frozen=True):
     alerts: Alerts = Alerts()
     log: Log = Log()
     stream: Stream = Stream()
+    state: StateTable = StateTable()
 
     def __post_init__(self) -> None:
         problems = [*_signal_problems(self), *_time_problems(self)]

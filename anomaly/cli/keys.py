@@ -70,6 +70,7 @@ KEYS: dict[str, Key] = {
     "stream.batch": Key("most readings that are scored at once", "start"),
     "stream.checkpoint_every_s": Key("seconds between checkpoints", "start"),
     "stream.checkpoint_every_readings": Key("readings between checkpoints", "start"),
+    "state.capacity": Key("vehicles of a partition in memory; of more, the idle ones wait in its store", "start"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from anomaly.engine.state import VehicleState
 from anomaly.errors import ConfigError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.text import Text
 
 REASONS = ("", "missing", "range", "step", "stuck")
 
@@ -32,6 +33,7 @@ class Restart(NamedTuple):
 
 
 Recall = Callable[[Sequence[str]], Sequence[Restart]]
+Revive = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 class VehicleView(NamedTuple):
@@ -51,10 +53,17 @@ class VehicleView(NamedTuple):
 class Engine:
     """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut.
 
-    `recall` is asked for the restarts of vehicles at their first reading, those that `add_restarts` was not given.
+    `recall` is asked for the restarts of vehicles at their first reading, those that `add_restarts` was not given;
+    `revive` for the state of vehicles that come back after `evict` let them go.
     """
 
-    def __init__(self, fleet: Fleet, frame: Frame, recall: Recall = lambda _vehicles: ()) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        frame: Frame,
+        recall: Recall = lambda _vehicles: (),
+        revive: Revive = lambda _vehicles: {},
+    ) -> None:
         if tuple(fleet.signals) != frame.signals or fleet.context.regime != frame.regime:
             raise ConfigError(
                 f"the fleet file's signals are not the model's: {', '.join(fleet.columns)} against "
@@ -62,34 +71,50 @@ class Engine:
             )
         self._fleet = fleet
         self._frame = frame
-        self._recall = recall
+        self._recall, self._revive = recall, revive
         self._arrays = frame.arrays()
         self._limits = _limits(fleet)
-        self._state = VehicleState(frame)
+        self._state = VehicleState(frame, fleet.state.capacity)
         self._waiting: dict[str, list[Restart]] = {}
         self._restarts = Restarts(np.zeros(0, np.int64), np.zeros(0, np.int64))
         self._linked: list[Restart] = []
+        self._headed: list[int] = []
         self._relink = False
         self._waiting_changed = False
         self._arms: Sequence[Arm] = ()
         self._assign: Callable[[str], int] = lambda _vehicle: 0
-        self._arm_of: NDArray[np.int16] = np.zeros(0, np.int16)
+
+    def __len__(self) -> int:
+        """How many vehicles are here."""
+        return len(self._state)
 
     @property
-    def vehicles(self) -> Sequence[str]:
-        """All vehicles seen so far, in the order of their slots."""
-        return self._state.vehicles
+    def vehicles(self) -> Text:
+        """All vehicles that are here."""
+        return self._state.index.names(self._state.index.used())
 
     def knows(self, vehicle: str) -> bool:
-        """Whether a reading of the vehicle was seen."""
+        """Whether a reading of the vehicle was seen, and it was not let go."""
         return self._state.slot(vehicle) is not None
+
+    def unknown(self, vehicles: Text) -> NDArray[np.int64]:
+        """Positions of the vehicles that are not here, ascending: int64[m]."""
+        return np.flatnonzero(self._state.find(vehicles) < 0)
+
+    def evict(self) -> dict[str, bytes]:
+        """Where there are more vehicles than [state] capacity, let the least recently heard go, a hundredth at once.
+
+        Answers the state of each, for `revive` to give back.
+        """
+        over = len(self._state) - self._state.capacity
+        return self._state.evict(max(over, self._state.capacity // 100)) if over > 0 else {}
 
     def use(self, arms: Sequence[Arm], assign: Callable[[str], int]) -> None:
         """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""
         rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
         self._arms, self._assign = list(arms), assign
         self._policies = _policies(arms, rows)
-        self._arm_of = np.zeros(0, np.int16)
+        self._state.arms[: self._state.index.high] = -1
 
     def add_restarts(self, events: Sequence[Restart]) -> int:
         """Events to come; answers how many are late, their vehicle having sent a reading at or after their time.
@@ -103,7 +128,7 @@ class Engine:
                 waiting.append(event)
                 waiting.sort(key=lambda known: (known.ts, known.id))
                 slot = self._state.slot(event.vehicle)
-                late += slot is not None and bool(self._state.arrays.ints[slot, layout.LAST_TS] >= event.ts)
+                late += slot is not None and bool(self._state.arrays.i8[slot, layout.LAST_TS] >= event.ts)
                 self._relink = self._waiting_changed = True
         return late
 
@@ -118,7 +143,7 @@ class Engine:
         changes = settle(
             readings,
             scores,
-            self._arm_of,
+            state.arms,
             self._fleet.alerts.gap,
             observed,
             state.arrays,
@@ -129,7 +154,7 @@ class Engine:
         decisions = self._decisions(readings.slots, decided, scores, observed, settled)
         return Outcome(
             decisions=decisions,
-            episodes=_episodes(settled, changes, self._arm_of[readings.slots]),
+            episodes=_episodes(settled, changes, state.arms[readings.slots]),
             evidence=self._evidence(decisions, observed),
             applied=applied,
             status=observed.status,
@@ -144,40 +169,52 @@ class Engine:
         observed = _observed(len(readings.ts), len(self._linked), self._frame)
         state = self._state
         state.touch(readings.slots)
-        count = observe(readings, self._arrays, self._limits, state.arrays, state.cohorts, self._restarts, observed)
+        count = observe(
+            readings, self._arrays, self._limits, state.arrays, state.cohorts.arrays, self._restarts, observed
+        )
         return observed, self._applied(observed, count)
 
     def _readings(self, batch: Batch) -> Readings:
-        known = len(self._state.vehicles)
-        slots = self._state.slots(batch.vehicles)
-        new = self._state.vehicles[known:]
-        if new:
-            self.add_restarts(self._recall(new))
-        self._assign_arms()
-        if self._relink or any(vehicle in self._waiting for vehicle in new):
+        slots, new = self._state.slots(batch.vehicles)
+        if len(new):
+            self._welcome(new)
+        self._assign_arms(slots)
+        if self._relink:
             self._link()
         cohort = np.full(len(batch), -1, np.int64)
         if self._frame.cohort is not None:
-            cohort = self._state.cohort_ids(_cohort_keys(batch, self._frame.cohort))
+            cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
         return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
 
-    def _assign_arms(self) -> None:
-        known, count = len(self._arm_of), len(self._state.vehicles)
-        if count > known:
-            new = [self._assign(vehicle) for vehicle in self._state.vehicles[known:]]
-            self._arm_of = np.concatenate([self._arm_of, np.array(new, np.int16)])
+    def _welcome(self, new: NDArray[np.int64]) -> None:
+        """Vehicles that were not here: their state if they were let go, and the restarts that wait for them."""
+        vehicles = self._state.index.names(new).tolist()
+        revived = self._revive(vehicles)
+        for slot, vehicle in zip(new.tolist(), vehicles, strict=True) if revived else ():
+            if vehicle in revived:
+                self._state.revive(slot, revived[vehicle])
+        self.add_restarts(self._recall(vehicles))
+        self._relink = self._relink or any(vehicle in self._waiting for vehicle in vehicles)
+
+    def _assign_arms(self, slots: NDArray[np.int64]) -> None:
+        arms = self._state.arms
+        unassigned = np.unique(slots[arms[slots] < 0])
+        if len(unassigned):
+            vehicles = self._state.index.names(unassigned).tolist()
+            arms[unassigned] = [self._assign(vehicle) for vehicle in vehicles]
 
     def _link(self) -> None:
         """Chain each known vehicle's waiting restarts for the kernel."""
-        ints = self._state.arrays.ints
-        ints[:, layout.HEAD] = -1
-        self._linked = []
+        heads = self._state.arrays.i4[:, layout.HEAD]
+        heads[self._headed] = -1
+        self._linked, self._headed = [], []
         after: list[int] = []
         for vehicle, events in self._waiting.items():
             slot = self._state.slot(vehicle)
             if slot is not None:
                 first = len(self._linked)
-                ints[slot, layout.HEAD] = first
+                heads[slot] = first
+                self._headed.append(slot)
                 self._linked += events
                 after += [*range(first + 1, first + len(events)), -1]
         times = np.array([event.ts for event in self._linked], np.int64)
@@ -186,7 +223,7 @@ class Engine:
 
     def _score(self, slots: NDArray[np.int64], features: Floats, decided: NDArray[np.int64]) -> Floats:
         scores = np.zeros(len(slots), np.float32)
-        arms = self._arm_of[slots[decided]]
+        arms = self._state.arms[slots[decided]]
         for position, arm in enumerate(self._arms):
             rows = decided if len(self._arms) == 1 else decided[arms == position]
             if len(rows):
@@ -213,7 +250,7 @@ class Engine:
             alarm=fault,
             kind=np.where(fault, Kind.FAULT, np.where(sensor, Kind.SENSOR, Kind.NONE)).astype(np.uint8),
             kinds=kinds,
-            arm=self._arm_of[slots[rows]],
+            arm=self._state.arms[slots[rows]],
             episode_start=settled.start[rows],
             episode_count=settled.nth[rows],
         )
@@ -246,26 +283,35 @@ class Engine:
         rows = observed.restart_row[:count].copy()
         return Applied(rows, [event.id for event in events], [event.ts for event in events])
 
-    def delta(self) -> bytes:
-        """Bytes of all that changed since the last `delta` or `snapshot`."""
+    def delta(self) -> list[bytes]:
+        """All that changed since the last `delta`, in pieces."""
         waiting = self._waiting_list() if self._waiting_changed else None
         self._waiting_changed = False
-        return self._state.save(waiting, everything=False)
+        return self._state.delta(waiting)
 
-    def snapshot(self) -> bytes:
-        """Bytes of everything."""
-        self._waiting_changed = False
-        return self._state.save(self._waiting_list(), everything=True)
+    @property
+    def pages(self) -> int:
+        """How many pages the state of all vehicles has."""
+        return self._state.pages
 
-    def apply(self, blob: bytes) -> None:
-        """Take over a snapshot, then deltas in order. Raises StateError if the bytes do not fit."""
-        waiting = self._state.load(blob)
-        if waiting is not None:
-            self._waiting = {}
-            for event, vehicle, ts in waiting:
-                self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
-        self._relink = True
-        self._arm_of = np.zeros(0, np.int16)
+    def page(self, number: int) -> bytes:
+        """One page of the state as it is now; -1: what belongs to no vehicle."""
+        return self._state.whole(self._waiting_list()) if number < 0 else self._state.page(number)
+
+    def apply(self, blobs: Iterable[bytes]) -> None:
+        """Take over pages, whenever each was made, then all deltas since the first of them, in order.
+
+        Raises StateError if the bytes do not fit.
+        """
+        for blob in blobs:
+            waiting = self._state.load(blob)
+            if waiting is not None:
+                self._waiting = {}
+                for event, vehicle, ts in waiting:
+                    self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
+        heads = self._state.arrays.i4[: self._state.index.high, layout.HEAD]
+        heads[:] = -1
+        self._relink, self._headed = True, []
 
     def digest(self) -> str:
         """Hex digest of all state, whatever the order in which vehicles came."""
@@ -274,28 +320,31 @@ class Engine:
     def _waiting_list(self) -> list[tuple[str, str, int]]:
         return [(event.id, event.vehicle, event.ts) for events in self._waiting.values() for event in events]
 
-    def vehicle(self, vehicle: str) -> VehicleView | None:
-        """What is known of a vehicle, None if it was never seen."""
+    def vehicle(self, vehicle: str, away: bytes | None = None) -> VehicleView | None:
+        """What is known of a vehicle, None if it was never seen; `away`: its state if it was let go."""
+        if away is not None:
+            slots, _ = self._state.slots(Text.of([vehicle]))
+            self._state.revive(int(slots[0]), away)
         slot = self._state.slot(vehicle)
         if slot is None:
             return None
-        state, signals = self._state.arrays, len(self._frame.signals)
-        ints, floats = state.ints[slot], state.floats[slot]
-        warm = min(1.0, float(ints[layout.COUNT]) / self._frame.burn_in)
-        regime = int(ints[layout.REGIME])
-        usual = floats[:signals] if warm == 1.0 else self._arrays.prior
+        state, at, signals = self._state.arrays, self._state.arrays.at, len(self._frame.signals)
+        count = int(state.i4[slot, layout.COUNT])
+        warm = min(1.0, count / self._frame.burn_in)
+        regime = int(state.u2[slot, layout.REGIME])
+        usual = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else self._arrays.prior
         expected = self._arrays.mean[regime] + usual / self._arrays.inv_sd[regime]
-        is_open = ints[layout.EPISODES + layout.OPEN] == 1
+        is_open = state.i4[slot, layout.ALARMS] > 0
         return VehicleView(
             vehicle=vehicle,
-            last_ts=int(ints[layout.LAST_TS]),
-            readings=int(ints[layout.COUNT]),
+            last_ts=int(state.i8[slot, layout.LAST_TS]),
+            readings=count,
             warm=warm,
             regime=regime,
             expected=expected.tolist(),
-            evidence=floats[signals : 2 * signals].tolist(),
+            evidence=state.f4[slot, at.evidence : at.evidence + signals].tolist(),
             quantiles={key: float(self._state.quantiles[row, slot]) for row, key in enumerate(self._state.q_fleet)},
-            episode_start=int(ints[layout.EPISODES + layout.START]) if is_open else None,
+            episode_start=int(state.i8[slot, layout.START]) if is_open else None,
         )
 
 
@@ -379,13 +428,3 @@ def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes
         alarms=times[:, 3].copy(),
         arm=arms[row],
     )
-
-
-def _cohort_keys(batch: Batch, fields: Sequence[str]) -> Sequence[str | None]:
-    """One key a reading, None where it does not say all `fields`; values are kept apart by a unit separator."""
-    if not fields:
-        return [""] * len(batch)
-    if len(fields) == 1:
-        return batch.context[fields[0]]
-    told = zip(*(batch.context[field] for field in fields), strict=True)
-    return [None if None in values else "\x1f".join(values) for values in told]

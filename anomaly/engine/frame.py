@@ -32,6 +32,7 @@ class FrameArrays(NamedTuple):
     burn_in: int
     weight: np.float32
     period: int
+    wide: bool
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,4 +108,5 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             burn_in=self.burn_in,
             weight=np.float32(1.0 / self.time_constant),
             period=self.period,
+            wide=self.features == "wide",
         )

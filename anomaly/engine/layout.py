@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 F4 = np.float32
 NEVER = np.int64(-(2**63))
 CLIP = F4(12.0)
+FAST, SLOW = F4(0.3), F4(0.01)  # weights of the two other means of wide features
+LOOK_AHEAD = 4  # readings between asking for a record and using it
 
-# Columns of the int64 state. Two episodes follow, five columns each: the fault's, then the sensor's.
-LAST_TS, COUNT, HEAD, COHORT, REGIME, RESTARTED, EPISODES = 0, 1, 2, 3, 4, 5, 6
-OPEN, START, LAST, PEAK, ALARMS, GAP, EPISODE_COLUMNS = 0, 1, 2, 3, 4, 5, 6
-INT_COLUMNS = EPISODES + 2 * EPISODE_COLUMNS
+# A vehicle's record begins with a header; these are columns of the record seen as int64, int32, float32 and uint16.
+# Two episodes follow each other, the fault's and the sensor's: column + NEXT * episode in int64, else + episode.
+LAST_TS, RESTARTED, START, LAST, PEAK, NEXT = 0, 1, 2, 3, 4, 3
+COUNT, HEAD, COHORT, ALARMS = 16, 17, 18, 19
+TOP = 21
+REGIME, GAP = 46, 47
+HEADER_BYTES = 100
 
 # Reasons for a masked value; 0 is a good one.
 MISSING, RANGE, STEP, STUCK, REASONS = 1, 2, 3, 4, 5
@@ -43,14 +48,46 @@ class Limits(NamedTuple):
     max_ahead: int
 
 
-class State(NamedTuple):
-    """All vehicles, one row a slot: `floats` [cap, 3 d + 2] holds the baseline (in burn-in its sums), the evidence and
-    the last value of each signal, then the highest level of the two episodes; `counts` [cap, 3 d] equal values in a
-    row, readings since last seen, readings in burn-in; `ints` [cap, INT_COLUMNS]; `clock` int64[CLOCK]."""
+class Places(NamedTuple):
+    """Where a record's rows of d values begin: float32 columns (baseline, in burn-in its sums; evidence; last value;
+    then, if the features are wide, the fast and the slow mean, the variance and the deviation before), uint16 columns
+    (equal values in a row; readings in burn-in), a byte column (readings since last seen), and its bytes in all."""
 
-    floats: NDArray[np.float32]
-    counts: NDArray[np.uint16]
-    ints: NDArray[np.int64]
+    baseline: int
+    evidence: int
+    last: int
+    fast: int
+    slow: int
+    variance: int
+    before: int
+    equal: int
+    burned: int
+    silent: int
+    record: int
+
+    @classmethod
+    def of(cls, signals: int, blocks: int) -> Places:
+        """The places of d signals in a record; versioned with the state's bytes."""
+        rows = 3 if blocks == 1 else 7
+        first = HEADER_BYTES // 4
+        baseline, evidence, last, fast, slow, variance, before = (first + row * signals for row in range(7))
+        equal = 2 * (first + rows * signals)
+        silent = 2 * (equal + 2 * signals)
+        record = -(-(silent + signals) // 8) * 8
+        return cls(baseline, evidence, last, fast, slow, variance, before, equal, equal + signals, silent, record)
+
+
+class State(NamedTuple):
+    """All vehicles, one record a slot, as arrays of each type over the same memory: `i8` int64 [cap, record / 8] and so
+    on, `raw` uint8 [cap * record]; `at` says what is where; `clock` int64[CLOCK]."""
+
+    i8: NDArray[np.int64]
+    i4: NDArray[np.int32]
+    f4: NDArray[np.float32]
+    u2: NDArray[np.uint16]
+    u1: NDArray[np.uint8]
+    raw: NDArray[np.uint8]
+    at: Places
     clock: NDArray[np.int64]
 
 

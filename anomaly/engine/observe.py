@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, prefetch
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD_RUN,
@@ -23,9 +23,11 @@ from anomaly.engine.layout import (
     COHORT,
     COUNT,
     F4,
+    FAST,
     HEAD,
     HEARD,
     LAST_TS,
+    LOOK_AHEAD,
     MIN_READINGS,
     MIN_VEHICLES,
     MISSING,
@@ -35,6 +37,7 @@ from anomaly.engine.layout import (
     RANGE,
     REGIME,
     RESTARTED,
+    SLOW,
     STEP,
     STUCK,
     Cohorts,
@@ -53,7 +56,7 @@ def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
     A time far ahead is believed once a second vehicle shows it too, or after ten in a row from the only one that
     sends: one wrong clock must neither close a cohort's period nor make everything after it late.
     """
-    last = state.ints[slot, LAST_TS]
+    last = state.i8[slot, LAST_TS]
     if ts == last:
         return 2
     if ts < last:
@@ -76,15 +79,42 @@ def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
 
 
 @kernel
+def fresh(slots: NDArray[np.int64], signals: int, state: State) -> None:
+    """The records of vehicles that were never seen: no time, no cohort, no restart, no last value."""
+    for i in range(slots.shape[0]):
+        slot = slots[i]
+        for k in range(state.at.record):
+            state.u1[slot, k] = 0
+        state.i8[slot, LAST_TS] = NEVER
+        state.i8[slot, RESTARTED] = NEVER
+        state.i4[slot, HEAD] = -1
+        state.i4[slot, COHORT] = -1
+        forget(slot, signals, state)
+
+
+@kernel
+def forget(slot: int, signals: int, state: State) -> None:
+    """No evidence, nothing gathered over time."""
+    for j in range(signals):
+        state.f4[slot, state.at.evidence + j] = F4(0.0)
+    if state.at.equal > 2 * state.at.fast:
+        for j in range(signals):
+            state.f4[slot, state.at.fast + j] = F4(0.0)
+            state.f4[slot, state.at.slow + j] = F4(0.0)
+            state.f4[slot, state.at.variance + j] = F4(0.0)
+            state.f4[slot, state.at.before + j] = F4(np.nan)
+
+
+@kernel
 def restart(slot: int, signals: int, state: State) -> None:
     """Forget what is normal for this vehicle; its threshold and its episodes go on."""
     for j in range(signals):
-        state.floats[slot, j] = F4(0.0)
-        state.floats[slot, signals + j] = F4(0.0)
-        state.floats[slot, 2 * signals + j] = F4(np.nan)
-        state.counts[slot, j] = 0
-        state.counts[slot, 2 * signals + j] = 0
-    state.ints[slot, COUNT] = 0
+        state.f4[slot, state.at.baseline + j] = F4(0.0)
+        state.f4[slot, state.at.last + j] = F4(np.nan)
+        state.u2[slot, state.at.equal + j] = 0
+        state.u2[slot, state.at.burned + j] = 0
+    forget(slot, signals, state)
+    state.i4[slot, COUNT] = 0
 
 
 @kernel
@@ -116,20 +146,20 @@ def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, 
     """
     signals = limits.low.shape[0]
     value = values[i, j]
-    last = state.floats[slot, 2 * signals + j]
+    last = state.f4[slot, state.at.last + j]
     if not np.isfinite(value):
         return MISSING
     if value < limits.low[j] or value > limits.high[j]:
         return RANGE
-    state.floats[slot, 2 * signals + j] = value
+    state.f4[slot, state.at.last + j] = value
     if value == last:
-        if state.counts[slot, j] < 65_535:
-            state.counts[slot, j] += 1
+        if state.u2[slot, state.at.equal + j] < 65_535:
+            state.u2[slot, state.at.equal + j] += 1
     else:
-        state.counts[slot, j] = 0
+        state.u2[slot, state.at.equal + j] = 0
     if abs(value - last) > limits.max_step[j]:
         return STEP
-    if limits.stuck_after[j] > 0 and state.counts[slot, j] >= limits.stuck_after[j]:
+    if limits.stuck_after[j] > 0 and state.u2[slot, state.at.equal + j] >= limits.stuck_after[j]:
         return STUCK
     return 0
 
@@ -137,13 +167,13 @@ def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, 
 @kernel
 def join_cohort(slot: int, told: int, state: State, cohorts: Cohorts) -> int:
     """The cohort of a vehicle: the one its reading tells (-1: none told), else the one it was in."""
-    before: int = state.ints[slot, COHORT]
+    before: int = state.i4[slot, COHORT]
     if told < 0 or told == before:
         return before
     if before >= 0:
         cohorts.vehicles[before] -= 1
     cohorts.vehicles[told] += 1
-    state.ints[slot, COHORT] = told
+    state.i4[slot, COHORT] = told
     return told
 
 
@@ -208,36 +238,67 @@ def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[n
     """End of burn-in: the sums become prior + gain (own mean - prior), a signal seen less often being trusted less."""
     signals = frame.prior.shape[0]
     for j in range(signals):
-        seen = state.counts[slot, 2 * signals + j]
+        seen = state.u2[slot, state.at.burned + j]
         own = F4(0.0)
         if seen > 0:
             trust = min(F4(1.0), F4(seen) / F4(frame.burn_in))
-            own = (state.floats[slot, j] / F4(seen) - frame.prior[j]) * trust
+            own = (state.f4[slot, state.at.baseline + j] / F4(seen) - frame.prior[j]) * trust
         scratch[j] = own
     for j in range(signals):
         baseline = frame.prior[j]
         for k in range(signals):
             baseline += frame.gain[j, k] * scratch[k]
-        state.floats[slot, j] = baseline
-        state.floats[slot, signals + j] = F4(0.0)
+        state.f4[slot, state.at.baseline + j] = baseline
+    forget(slot, signals, state)
 
 
 @kernel
 def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
-    """The feature row of reading i: the evidence of the signals that are not silent, rescaled by their number."""
+    """The feature row of reading i: what is known of the signals that are not silent, rescaled by their number."""
     signals = frame.prior.shape[0]
     heard = 0
     for j in range(signals):
-        if state.counts[slot, signals + j] <= limits.silent_after:
+        if state.u1[slot, state.at.silent + j] <= limits.silent_after:
             heard += 1
     scale = np.sqrt(F4(signals) / F4(max(heard, 1)))
+    first = 0
+    if frame.wide:
+        first = 2 * signals
+        for j in range(signals):
+            there = state.u1[slot, state.at.silent + j] == 0
+            kept = scale if state.u1[slot, state.at.silent + j] <= limits.silent_after else F4(0.0)
+            out.features[i, j] = out.features[i, j] * scale if there else F4(0.0)
+            out.features[i, signals + j] = out.features[i, signals + j] * scale if there else F4(0.0)
+            out.features[i, 3 * signals + j] = state.f4[slot, state.at.fast + j] * kept
+            out.features[i, 4 * signals + j] = state.f4[slot, state.at.slow + j] * kept
+            out.features[i, 5 * signals + j] = np.sqrt(state.f4[slot, state.at.variance + j]) * kept
     for j in range(signals):
         feature = F4(0.0)
-        if state.counts[slot, signals + j] <= limits.silent_after:
-            feature = state.floats[slot, signals + j] * scale
-        out.features[i, j] = feature
-    for j in range(signals, out.features.shape[1]):
+        if state.u1[slot, state.at.silent + j] <= limits.silent_after:
+            feature = state.f4[slot, state.at.evidence + j] * scale
+        out.features[i, first + j] = feature
+    for j in range(6 * signals if frame.wide else signals, out.features.shape[1]):
         out.features[i, j] = F4(0.0)
+
+
+@kernel
+def widen(i: int, j: int, slot: int, deviation: np.float32, frame: FrameArrays, state: State, out: Observed) -> None:
+    """What wide features ask for beyond the evidence; before the evidence takes the deviation in.
+
+    The variance is West's (1979) update with exponential weights: v = (1 - w) (v + w d^2), d to the mean before.
+    """
+    signals = frame.prior.shape[0]
+    at = state.at
+    before = state.f4[slot, at.before + j]
+    out.features[i, j] = deviation
+    out.features[i, signals + j] = deviation - before if np.isfinite(before) else F4(0.0)
+    state.f4[slot, at.before + j] = deviation
+    fast, slow = state.f4[slot, at.fast + j], state.f4[slot, at.slow + j]
+    state.f4[slot, at.fast + j] = fast + FAST * (deviation - fast)
+    state.f4[slot, at.slow + j] = slow + SLOW * (deviation - slow)
+    step = deviation - state.f4[slot, at.evidence + j]
+    variance = state.f4[slot, at.variance + j]
+    state.f4[slot, at.variance + j] = (F4(1.0) - frame.weight) * (variance + frame.weight * step * step)
 
 
 @kernel
@@ -254,37 +315,40 @@ def learn(
 ) -> None:
     """One accepted reading into its vehicle's state: quality, context, baseline, evidence."""
     signals = frame.prior.shape[0]
-    cohort = state.ints[slot, COHORT]
-    regime = find_regime(values, i, state.ints[slot, REGIME], frame)
-    state.ints[slot, REGIME] = regime
+    cohort = state.i4[slot, COHORT]
+    regime = find_regime(values, i, state.u2[slot, REGIME], frame)
+    state.u2[slot, REGIME] = regime
     out.regime[i] = regime
-    warm = state.ints[slot, COUNT] >= frame.burn_in
+    warm = state.i4[slot, COUNT] >= frame.burn_in
     counted = warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]
     for j in range(signals):
         reason = judge(i, j, slot, values, state, limits)
         value = values[i, j]
         if reason == MISSING:
-            value = state.floats[slot, 2 * signals + j] if limits.previous[j] else limits.fill[j]
+            value = state.f4[slot, state.at.last + j] if limits.previous[j] else limits.fill[j]
         out.reason[i, j] = reason
         out.masked[reason] += 1
         shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
-        usual = state.floats[slot, j] if warm else frame.prior[j]
+        usual = state.f4[slot, state.at.baseline + j] if warm else frame.prior[j]
         out.center[i, j] = usual + shift
         if reason > MISSING or not np.isfinite(value):
-            if state.counts[slot, signals + j] < 65_535:
-                state.counts[slot, signals + j] += 1
+            if state.u1[slot, state.at.silent + j] < 255:
+                state.u1[slot, state.at.silent + j] += 1
             continue
-        state.counts[slot, signals + j] = 0
+        state.u1[slot, state.at.silent + j] = 0
         z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j])
         z = min(max(z, -CLIP), CLIP)
         if counted:
             place = min(max((z - usual) * F4(10.0) + F4(120.5), F4(0.0)), F4(240.0))
             cohorts.histogram[cohort, period % PERIODS, j, np.int64(place)] += 1
-        evidence = state.floats[slot, signals + j]
-        state.floats[slot, signals + j] = evidence + frame.weight * ((z - shift - usual) - evidence)
+        deviation = z - shift - usual
+        if frame.wide:
+            widen(i, j, slot, deviation, frame, state, out)
+        evidence = state.f4[slot, state.at.evidence + j]
+        state.f4[slot, state.at.evidence + j] = evidence + frame.weight * (deviation - evidence)
         if not warm:
-            state.floats[slot, j] += z - shift
-            state.counts[slot, 2 * signals + j] += 1
+            state.f4[slot, state.at.baseline + j] += z - shift
+            state.u2[slot, state.at.burned + j] += 1
 
 
 @kernel
@@ -300,24 +364,28 @@ def observe(
     """First pass: every reading into its vehicle's state, its features out; answers how many restarts took effect."""
     signals = frame.prior.shape[0]
     applied = 0
-    for i in range(readings.slots.shape[0]):
+    count = readings.slots.shape[0]
+    for i in range(count):
+        if i + LOOK_AHEAD < count:
+            for byte in range(0, state.at.record, 64):
+                prefetch(state.raw, readings.slots[i + LOOK_AHEAD] * state.at.record + byte)
         slot = readings.slots[i]
         ts = readings.ts[i]
         status = accept(slot, ts, state, limits)
         out.status[i] = status
         if status > 1:
             continue
-        head = state.ints[slot, HEAD]
+        head = state.i4[slot, HEAD]
         while head >= 0 and restarts.ts[head] <= ts:
-            if restarts.ts[head] > state.ints[slot, RESTARTED]:
+            if restarts.ts[head] > state.i8[slot, RESTARTED]:
                 restart(slot, signals, state)
-                state.ints[slot, RESTARTED] = restarts.ts[head]
+                state.i8[slot, RESTARTED] = restarts.ts[head]
             out.restart_row[applied] = i
             out.restart[applied] = head
             applied += 1
             head = restarts.after[head]
-        state.ints[slot, HEAD] = head
-        state.ints[slot, LAST_TS] = ts
+        state.i4[slot, HEAD] = head
+        state.i8[slot, LAST_TS] = ts
         cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
         period = 0
         if cohort >= 0:
@@ -326,11 +394,11 @@ def observe(
                 advance_cohort(cohort, slot, period, cohorts)
         learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         gather(i, slot, frame, limits, state, out)
-        count = state.ints[slot, COUNT] + 1
-        state.ints[slot, COUNT] = count
-        out.warm[i] = min(F4(1.0), F4(count - 1) / F4(frame.burn_in))
-        if count <= frame.burn_in:
+        seen = state.i4[slot, COUNT] + 1
+        state.i4[slot, COUNT] = seen
+        out.warm[i] = min(F4(1.0), F4(seen - 1) / F4(frame.burn_in))
+        if seen <= frame.burn_in:
             out.status[i] = 1
-            if count == frame.burn_in:
+            if seen == frame.burn_in:
                 own_baseline(slot, frame, state, out.scratch)
     return applied

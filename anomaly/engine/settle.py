@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from anomaly.compile import kernel
 from anomaly.engine.layout import (
     ALARMS,
-    EPISODE_COLUMNS,
-    EPISODES,
     F4,
     GAP,
     LAST,
     MISSING,
-    OPEN,
+    NEXT,
     PEAK,
     START,
+    TOP,
     Observed,
     Policies,
     Readings,
@@ -52,43 +51,41 @@ def follow(
     gap: int,
     kind: int,
     changes: int,
-    signals: int,
     state: State,
     out: Settled,
 ) -> int:
     """One episode of one vehicle at one reading; answers how many changes there are now."""
-    at = EPISODES + episode * EPISODE_COLUMNS
-    top = 3 * signals + episode
+    at = NEXT * episode
+    gaps, alarms, top = GAP + episode, ALARMS + episode, TOP + episode
     change = 0
     if hit:
-        if state.ints[slot, at + OPEN] == 0:
+        if state.i4[slot, alarms] == 0:
             change = 1
-            state.ints[slot, at + OPEN] = 1
-            state.ints[slot, at + START] = ts
-            state.ints[slot, at + ALARMS] = 0
-            state.floats[slot, top] = F4(-1.0)
-        state.ints[slot, at + LAST] = ts
-        state.ints[slot, at + ALARMS] += 1
-        state.ints[slot, at + GAP] = 0
-        if level > state.floats[slot, top]:
-            state.floats[slot, top] = level
-            state.ints[slot, at + PEAK] = ts
+            state.i8[slot, START + at] = ts
+            state.f4[slot, top] = F4(-1.0)
+        state.i8[slot, LAST + at] = ts
+        state.i4[slot, alarms] += 1
+        state.u2[slot, gaps] = 0
+        if level > state.f4[slot, top]:
+            state.f4[slot, top] = level
+            state.i8[slot, PEAK + at] = ts
             change = 2 if change == 0 else change
-    elif state.ints[slot, at + OPEN] == 1:
-        state.ints[slot, at + GAP] += 1
-        if state.ints[slot, at + GAP] >= gap:
-            state.ints[slot, at + OPEN] = 0
+    elif state.i4[slot, alarms] > 0:
+        state.u2[slot, gaps] += 1
+        if state.u2[slot, gaps] >= gap:
             change = 3
     if change > 0:
         out.change_row[changes] = i
         out.change_kind[changes] = kind
         out.change[changes] = change
-        out.change_time[changes, 0] = state.ints[slot, at + START]
-        out.change_time[changes, 1] = state.ints[slot, at + LAST]
-        out.change_time[changes, 2] = state.ints[slot, at + PEAK]
-        out.change_time[changes, 3] = state.ints[slot, at + ALARMS]
-        out.change_level[changes] = state.floats[slot, top]
+        out.change_time[changes, 0] = state.i8[slot, START + at]
+        out.change_time[changes, 1] = state.i8[slot, LAST + at]
+        out.change_time[changes, 2] = state.i8[slot, PEAK + at]
+        out.change_time[changes, 3] = state.i4[slot, alarms]
+        out.change_level[changes] = state.f4[slot, top]
         changes += 1
+    if change == 3:
+        state.i4[slot, alarms] = 0
     return changes
 
 
@@ -129,14 +126,14 @@ def settle(
         out.kinds[i] = np.uint16((16 if fault else 0) + (2 if sensor else 0))
         if warm:
             quantiles[model, slot] = adapt(q, scores[i], arm, policies)
-        changes = follow(0, fault, i, slot, ts, level, gap, 4, changes, signals, state, out)
-        changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, signals, state, out)
+        changes = follow(0, fault, i, slot, ts, level, gap, 4, changes, state, out)
+        changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, state, out)
         if fault:
-            out.start[i] = state.ints[slot, EPISODES + START]
-            out.nth[i] = state.ints[slot, EPISODES + ALARMS]
+            out.start[i] = state.i8[slot, START]
+            out.nth[i] = state.i4[slot, ALARMS]
         elif sensor:
-            out.start[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + START]
-            out.nth[i] = state.ints[slot, EPISODES + EPISODE_COLUMNS + ALARMS]
+            out.start[i] = state.i8[slot, START + NEXT]
+            out.nth[i] = state.i4[slot, ALARMS + 1]
         else:
             out.start[i] = 0
             out.nth[i] = 0

@@ -1,9 +1,9 @@
-"""State of all vehicles of one engine: slots, growth, and its bytes. No file: the service writes the bytes down."""
+"""State of all vehicles of one engine: slots, records, and their bytes. No file: the service writes the bytes down."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,242 +11,258 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import layout
+from anomaly.engine.cohorts import CohortTable
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import Cohorts, State
+from anomaly.engine.layout import Places, State
+from anomaly.engine.observe import fresh
+from anomaly.engine.saved import VERSION, Idle, Rest, Saved, Waiting, check, decoded, lengths
 from anomaly.errors import StateError
+from anomaly.memory import reserved
+from anomaly.telemetry.index import MOST, Index
+from anomaly.telemetry.text import Text
 
-VERSION = 1
-
-
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed since the last time, as bytes of arrays: rows `slots` of the state and `cohort_rows` of the cohorts,
-    and all that is by neither. `waiting` is None where it did not change."""
-
-    version: int
-    frame: str
-    signals: int
-    slots: bytes
-    first_new: int
-    new: list[str]
-    floats: bytes
-    counts: bytes
-    ints: bytes
-    clock: bytes
-    quantiles: dict[str, bytes]
-    q_fleet: dict[str, float]
-    waiting: list[tuple[str, str, int]] | None
-    cohort_keys: list[str]
-    cohort_rows: bytes
-    cohorts: tuple[bytes, bytes, bytes, bytes, bytes]
+PAGE = 16_384
+"""Vehicles in a page of the state's bytes."""
+PIECE = 131_072
+"""Vehicles in a piece of a delta at most."""
+SPARE = 65_536
+"""Slots beyond the capacity: as many new vehicles may come in one batch before idle ones have left."""
+MODELS = 8
 
 
 class VehicleState:
-    """Rows of arrays, one a vehicle; a vehicle keeps its slot for ever. Grows by doubling."""
+    """A record a vehicle, in reserved memory: it grows without a copy; a slot is given again once its vehicle left."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, capacity: int) -> None:
         self._frame = frame
         self._signals = len(frame.signals)
-        self._index: dict[str, int] = {}
-        self.vehicles: list[str] = []
-        self.cohort_keys: dict[str, int] = {}
-        self.q_fleet: dict[str, float] = {}
+        self.capacity = capacity
+        room = min(capacity + SPARE, MOST)
+        self.index = Index(room)
+        at = Places.of(self._signals, frame.blocks)
+        raw = reserved(room, at.record, np.uint8)
         clock = np.zeros(layout.CLOCK, np.int64)
         clock[[layout.NOW, layout.AHEAD_SLOT]] = layout.NEVER, -1
-        self.arrays = State(*self._rows(0), clock)
-        self.cohorts = self._cohort_rows(0)
-        self.quantiles: NDArray[np.float32] = np.zeros((0, 0), np.float32)
-        self._changed: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._changed_cohorts: set[int] = set()
-        self._saved_vehicles = 0
+        self.arrays = State(
+            i8=raw.view(np.int64),
+            i4=raw.view(np.int32),
+            f4=raw.view(np.float32),
+            u2=raw.view(np.uint16),
+            u1=raw,
+            raw=raw.reshape(-1),
+            at=at,
+            clock=clock,
+        )
+        self.cohorts = CohortTable(self._signals)
+        self.q_fleet: dict[str, float] = {}
+        self.quantiles: NDArray[np.float32] = reserved(MODELS, room, np.float32)
+        self.arms: NDArray[np.int16] = reserved(room, 1, np.int16).reshape(-1)
+        self._touched: NDArray[np.uint32] = reserved(room, 1, np.uint32).reshape(-1)
+        self._tick = self._saved_tick = 0
+        self._born: list[NDArray[np.int64]] = []
+        self._gone: list[NDArray[np.int64]] = []
+        self._loaded = False
 
-    def _rows(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.int64]]:
-        floats = np.zeros((count, 3 * self._signals + 2), np.float32)
-        floats[:, 2 * self._signals : 3 * self._signals] = np.nan
-        ints = np.zeros((count, layout.INT_COLUMNS), np.int64)
-        ints[:, [layout.LAST_TS, layout.RESTARTED]] = layout.NEVER
-        ints[:, [layout.HEAD, layout.COHORT]] = -1
-        return floats, np.zeros((count, 3 * self._signals), np.uint16), ints
-
-    def _cohort_rows(self, count: int) -> Cohorts:
-        shape = (count, layout.PERIODS, self._signals, layout.BINS)
-        shift = np.zeros((count, self._signals), np.float32)
-        never = np.full(count, layout.NEVER, np.int64)
-        nobody = np.full((count, 2), -1, np.int64)
-        return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64), nobody)
+    def __len__(self) -> int:
+        return len(self.index)
 
     def slot(self, vehicle: str) -> int | None:
-        """The slot of a vehicle that was seen before."""
-        return self._index.get(vehicle)
+        """The slot of a vehicle that is here."""
+        found = int(self.find(Text.of([vehicle]))[0])
+        return None if found < 0 else found
 
-    def slots(self, vehicles: Sequence[str]) -> NDArray[np.int64]:
-        """Slots of n vehicles, int64[n]; one that is new is given the next slot and the fleet's prior."""
-        index = self._index
+    def find(self, vehicles: Text) -> NDArray[np.int64]:
+        """Slots of n vehicles, int64[n], -1 for those that are not here."""
+        self._settle()
+        return self.index.find(vehicles)
+
+    def slots(self, vehicles: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Slots of n vehicles, int64[n], and those that were given now, with the fleet's prior in them."""
+        self._settle()
+        known, high = self.index.find(vehicles), len(self.index)
+        unknown = np.flatnonzero(known < 0)
+        if not len(unknown):
+            return known, unknown
         try:
-            return np.fromiter(map(index.__getitem__, vehicles), np.int64, len(vehicles))
-        except KeyError:
-            for vehicle in vehicles:
-                if vehicle not in index:
-                    index[vehicle] = len(self.vehicles)
-                    self.vehicles.append(vehicle)
-            self._grow(len(self.vehicles))
-            return np.fromiter(map(index.__getitem__, vehicles), np.int64, len(vehicles))
+            known[unknown] = self.index.number(vehicles.take(unknown))
+        except OverflowError as error:
+            raise StateError(f"{error}; raise [state] capacity, or give more partitions") from error
+        new, first = np.unique(known[unknown], return_index=True)
+        new = new[np.argsort(first)]
+        if len(self.index) != high + len(new):
+            raise AssertionError("a vehicle that was here was counted as new")
+        fresh(new, self._signals, self.arrays)
+        for row, start in enumerate(self.q_fleet.values()):
+            self.quantiles[row, new] = start
+        self.arms[new] = -1
+        self._born.append(new)
+        return known, new
 
-    def _grow(self, count: int) -> None:
-        capacity = len(self._changed)
-        if count <= capacity:
-            return
-        more = max(count, 2 * capacity, 1_024) - capacity
-        floats, counts, ints = self._rows(more)
-        old = self.arrays
-        self.arrays = State(
-            np.concatenate([old.floats, floats]),
-            np.concatenate([old.counts, counts]),
-            np.concatenate([old.ints, ints]),
-            old.clock,
-        )
-        start = np.array([self.q_fleet[digest] for digest in self.q_fleet], np.float32)
-        new = np.repeat(start[:, None], more, axis=1)
-        self.quantiles = np.concatenate([self.quantiles, new], axis=1)
-        self._changed = np.concatenate([self._changed, np.zeros(more, np.bool_)])
+    def touch(self, slots: NDArray[np.int64]) -> None:
+        """Remember that these slots are about to change, and the cohorts that they are in."""
+        self._tick += 1
+        self._touched[slots] = self._tick
+        if len(self.cohorts):
+            self.cohorts.touch(self.arrays.i4[slots, layout.COHORT])
 
     def model_row(self, digest: str, q_fleet: float) -> int:
         """The row of `quantiles` that belongs to a model; one that is new starts at the fleet's quantile."""
         if digest not in self.q_fleet:
+            row = len(self.q_fleet)
+            if row == len(self.quantiles):
+                more = reserved(2 * row, self.quantiles.shape[1], np.float32)
+                more[:row, : self.index.high] = self.quantiles[:, : self.index.high]
+                self.quantiles = more
             self.q_fleet[digest] = q_fleet
-            row = np.full((1, len(self._changed)), q_fleet, np.float32)
-            self.quantiles = np.concatenate([self.quantiles, row])
+            self.quantiles[row, : self.index.high] = q_fleet
         return list(self.q_fleet).index(digest)
 
-    def cohort_ids(self, keys: Sequence[str | None]) -> NDArray[np.int64]:
-        """Numbers of n cohorts, int64[n], -1 for None; one that is new gets the next, and empty histograms."""
-        new = [key for key in dict.fromkeys(keys) if key is not None and key not in self.cohort_keys]
-        if new:
-            self.cohort_keys |= {key: number for number, key in enumerate(new, start=len(self.cohort_keys))}
-            old, more = self.cohorts, self._cohort_rows(len(new))
-            self.cohorts = Cohorts(
-                np.concatenate([old.histogram, more.histogram]),
-                np.concatenate([old.shift, more.shift]),
-                np.concatenate([old.period, more.period]),
-                np.concatenate([old.vehicles, more.vehicles]),
-                np.concatenate([old.ahead, more.ahead]),
+    def evict(self, count: int) -> dict[str, bytes]:
+        """Let the `count` vehicles go that were heard of least recently; each by itself, as `revive` takes it."""
+        self._settle()
+        used = self.index.used()
+        pinned = [self.arrays.clock[layout.AHEAD_SLOT], *self.cohorts.arrays.ahead[:, 0]]
+        used = used[~np.isin(used, pinned)]
+        count = min(count, len(used))
+        oldest = used[np.argpartition(self._touched[used], count - 1)[:count]] if count else used[:0]
+        names, columns = self.index.names(oldest).tolist(), self.quantiles[: len(self.q_fleet), oldest].T.tolist()
+        out = {}
+        for slot, name, own in zip(oldest.tolist(), names, columns, strict=True):
+            self.arrays.i4[slot, layout.HEAD] = -1
+            record = self.arrays.u1[slot].tobytes()
+            idle = Idle(
+                version=VERSION,
+                frame=self._frame.digest,
+                record=record,
+                quantiles=dict(zip(self.q_fleet, own, strict=True)),
             )
-        numbers = self.cohort_keys
-        found = np.fromiter((-1 if key is None else numbers[key] for key in keys), np.int64, len(keys))
-        self._touch_cohorts(found)
-        return found
+            out[name] = msgspec.msgpack.encode(idle)
+        self.index.remove(oldest)
+        self._touched[oldest] = 0
+        self._gone.append(oldest)
+        return out
 
-    def touch(self, slots: NDArray[np.int64]) -> None:
-        """Remember that these slots are about to change, and the cohorts that they are in."""
-        self._changed[slots] = True
-        if self.cohort_keys:
-            self._touch_cohorts(self.arrays.ints[slots, layout.COHORT])
+    def revive(self, slot: int, blob: bytes) -> None:
+        """A vehicle that left, back in a new slot as it was. Raises StateError if the bytes do not fit."""
+        try:
+            idle = msgspec.msgpack.decode(blob, type=Idle)
+        except msgspec.MsgspecError as error:
+            raise StateError(f"this is no vehicle's state: {error}") from error
+        check(idle, self._frame)
+        self.arrays.u1[slot] = np.frombuffer(idle.record, np.uint8)
+        for row, digest in enumerate(self.q_fleet):
+            self.quantiles[row, slot] = idle.quantiles.get(digest, self.q_fleet[digest])
 
-    def _touch_cohorts(self, numbers: NDArray[np.int64]) -> None:
-        self._changed_cohorts |= set(np.unique(numbers).tolist()) - {-1}
+    def delta(self, waiting: Waiting | None) -> list[bytes]:
+        """All that changed since the last `delta`, in pieces; `waiting` are the restarts to come, None: as before."""
+        self._settle()
+        slots = np.flatnonzero(self._touched[: self.index.high] > self._saved_tick)
+        born = np.zeros(self.index.high, np.bool_)
+        for new in self._born:
+            born[new[new < len(born)]] = True
+        gone = np.concatenate([*self._gone, np.zeros(0, np.int64)])
+        first = self._saved(np.zeros(0, np.int64), None, gone)
+        pieces = [self._saved(slots[a : a + PIECE], born, gone[:0]) for a in range(0, len(slots), PIECE)]
+        last = msgspec.structs.replace(pieces.pop() if pieces else first, rest=self.rest(waiting, everything=False))
+        if len(gone):
+            pieces.insert(0, first)
+        self._saved_tick = self._tick
+        self._born, self._gone = [], []
+        self.cohorts.changed.clear()
+        return [msgspec.msgpack.encode(piece) for piece in [*pieces, last]]
 
-    def save(self, waiting: list[tuple[str, str, int]] | None, everything: bool) -> bytes:
-        """Bytes of what changed since the last `save`, or of everything; `waiting` are the restarts to come, None
-        where they are those of the last `save`."""
-        count = len(self.vehicles)
-        slots = np.arange(count) if everything else np.flatnonzero(self._changed[:count])
-        first_new = 0 if everything else self._saved_vehicles
-        state, cohorts = self.arrays, self.cohorts
-        rows = np.array(sorted(self._changed_cohorts), np.int32)
-        if everything:
-            rows = np.arange(len(self.cohort_keys), dtype=np.int32)
-        saved = Saved(
+    @property
+    def pages(self) -> int:
+        """How many pages the whole state has."""
+        return -(-self.index.high // PAGE)
+
+    def page(self, number: int) -> bytes:
+        """The vehicles of a page, as they are."""
+        slots = self.index.used(number * PAGE, min((number + 1) * PAGE, self.index.high))
+        born = np.ones(self.index.high, np.bool_)
+        return msgspec.msgpack.encode(self._saved(slots, born, slots[:0]))
+
+    def whole(self, waiting: Waiting) -> bytes:
+        """What belongs to no vehicle, as it is."""
+        saved = self._saved(np.zeros(0, np.int64), None, np.zeros(0, np.int64))
+        return msgspec.msgpack.encode(msgspec.structs.replace(saved, rest=self.rest(waiting, everything=True)))
+
+    def rest(self, waiting: Waiting | None, everything: bool) -> Rest:
+        """What belongs to no vehicle; of the cohorts, the rows that changed or all."""
+        rows = self.cohorts.rows(everything)
+        return Rest(
+            clock=self.arrays.clock.tobytes(),
+            waiting=None if waiting is None else list(waiting),
+            cohort_keys=list(self.cohorts.keys),
+            cohort_rows=rows.tobytes(),
+            cohorts=self.cohorts.saved(rows),
+        )
+
+    def _saved(self, slots: NDArray[np.int64], born: NDArray[np.bool_] | None, gone: NDArray[np.int64]) -> Saved:
+        named = slots[:0] if born is None else slots[born[slots]]
+        names = self.index.names(named)
+        return Saved(
             version=VERSION,
             frame=self._frame.digest,
-            signals=self._signals,
+            record=self.arrays.at.record,
+            gone=gone.astype(np.int32).tobytes(),
             slots=slots.astype(np.int32).tobytes(),
-            first_new=first_new,
-            new=self.vehicles[first_new:],
-            floats=state.floats[slots].tobytes(),
-            counts=state.counts[slots].tobytes(),
-            ints=state.ints[slots].tobytes(),
-            clock=state.clock.tobytes(),
+            records=np.take(self.arrays.u1, slots, axis=0).tobytes(),
+            named=named.astype(np.int32).tobytes(),
+            lengths=lengths(names).tobytes(),
+            names=names.buffer.tobytes(),
             quantiles={key: self.quantiles[row, slots].tobytes() for row, key in enumerate(self.q_fleet)},
             q_fleet=dict(self.q_fleet),
-            waiting=waiting,
-            cohort_keys=list(self.cohort_keys),
-            cohort_rows=rows.tobytes(),
-            cohorts=(
-                cohorts.histogram[rows].tobytes(),
-                cohorts.shift[rows].tobytes(),
-                cohorts.period[rows].tobytes(),
-                cohorts.vehicles[rows].tobytes(),
-                cohorts.ahead[rows].tobytes(),
-            ),
         )
-        self._changed[:] = False
-        self._changed_cohorts.clear()
-        self._saved_vehicles = count
-        return msgspec.msgpack.encode(saved)
 
-    def load(self, blob: bytes) -> list[tuple[str, str, int]] | None:
-        """Take over what `save` wrote, a whole one first, then changes in order; answers `waiting` as it was saved.
+    def load(self, blob: bytes) -> Waiting | None:
+        """Take over pages, then deltas in order; answers the restarts that wait, None: as before.
 
-        Raises StateError if the bytes are newer than this program, of another frame, or out of order.
+        Raises StateError if the bytes are of another version, of another frame, or have no room.
         """
-        saved = self._decode(blob)
-        if saved.first_new > len(self.vehicles):
-            raise StateError(
-                f"state starts at vehicle {saved.first_new}, {len(self.vehicles)} are known: one is missing"
-            )
-        self.slots(saved.new)
+        saved = decoded(blob, self._frame, self.arrays.at.record)
         slots = np.frombuffer(saved.slots, np.int32)
-        count = len(slots)
-        for array, data in (
-            (self.arrays.floats, saved.floats),
-            (self.arrays.counts, saved.counts),
-            (self.arrays.ints, saved.ints),
-        ):
-            array[slots] = np.frombuffer(data, array.dtype).reshape(count, array.shape[1])
-        self.arrays.clock[:] = np.frombuffer(saved.clock, np.int64)
+        if len(slots) and slots.max() >= len(self.arms):
+            raise StateError(f"the state has more than {self.capacity:,} vehicles; raise [state] capacity")
+        self.index.clear(np.frombuffer(saved.gone, np.int32).astype(np.int64))
+        self.index.place(np.frombuffer(saved.named, np.int32).astype(np.int64), saved.text())
+        self.arrays.u1[slots] = np.frombuffer(saved.records, np.uint8).reshape(len(slots), self.arrays.at.record)
         for digest, data in saved.quantiles.items():
             row = self.model_row(digest, saved.q_fleet[digest])
             self.quantiles[row, slots] = np.frombuffer(data, np.float32)
-        self._load_cohorts(saved)
-        self._changed[:] = False
-        self._changed_cohorts.clear()
-        self._saved_vehicles = len(self.vehicles)
-        return saved.waiting
+        self._loaded = True
+        if saved.rest is None:
+            return None
+        self.arrays.clock[:] = np.frombuffer(saved.rest.clock, np.int64)
+        rows = np.frombuffer(saved.rest.cohort_rows, np.int32)
+        self.cohorts.load(saved.rest.cohort_keys, rows, saved.rest.cohorts)
+        return saved.rest.waiting
 
-    def _decode(self, blob: bytes) -> Saved:
-        try:
-            saved = msgspec.msgpack.decode(blob, type=Saved)
-        except msgspec.MsgspecError as error:
-            raise StateError(f"this is no state of vehicles: {error}") from error
-        if saved.version > VERSION:
-            raise StateError(f"state version {saved.version} is newer than this program reads ({VERSION}); update it")
-        if saved.frame != self._frame.digest or saved.signals != self._signals:
-            raise StateError(
-                f"the state belongs to frame {saved.frame[:12]}, the model to {self._frame.digest[:12]}; "
-                "use a model of that frame, or start again with --fresh-state"
-            )
-        return saved
+    def _settle(self) -> None:
+        """After `load`: make the vehicles searchable; nothing has changed since then."""
+        if self._loaded:
+            self._loaded = False
+            self.index.settle()
+            self._touched[: self.index.high] = 0
+            self.arms[: self.index.high] = -1
+            self._tick = self._saved_tick = 0
+            self._born, self._gone = [], []
+            self.cohorts.changed.clear()
 
-    def _load_cohorts(self, saved: Saved) -> None:
-        self.cohort_ids(saved.cohort_keys)
-        rows = np.frombuffer(saved.cohort_rows, np.int32)
-        arrays: tuple[NDArray[Any], ...] = self.cohorts
-        for array, data in zip(arrays, saved.cohorts, strict=True):
-            array[rows] = np.frombuffer(data, array.dtype).reshape(len(rows), *array.shape[1:])
-
-    def digest(self, waiting: Sequence[tuple[str, str, int]]) -> str:
+    def digest(self, waiting: Waiting) -> str:
         """Hex digest of all state, whatever the order in which vehicles and cohorts came."""
-        order = np.array(sorted(range(len(self.vehicles)), key=self.vehicles.__getitem__), np.int64)
-        state = self.arrays
-        ints = state.ints[order]
-        ints[:, [layout.HEAD, layout.COHORT]] = 0
-        cohorts = [self.cohort_keys[key] for key in sorted(self.cohort_keys)]
-        parts: list[bytes] = [
-            msgspec.json.encode([[self.vehicles[slot] for slot in order], sorted(self.cohort_keys), sorted(waiting)]),
-            state.floats[order].tobytes(),
-            state.counts[order].tobytes(),
-            ints.tobytes(),
-            state.clock[: layout.HEARD + 1].tobytes(),
-            *(array[cohorts].tobytes() for array in self.cohorts[:-1]),  # `ahead` depends on the order of slots
+        self._settle()
+        used = self.index.used()
+        vehicles = self.index.names(used).tolist()
+        order = used[sorted(range(len(vehicles)), key=vehicles.__getitem__)]
+        records = self.arrays.u1[order]
+        for column in (layout.HEAD, layout.COHORT):
+            records[:, 4 * column : 4 * column + 4] = 0
+        parts: Iterator[bytes] | Sequence[Any] = [
+            msgspec.json.encode([sorted(vehicles), sorted(self.cohorts.keys), sorted(waiting)]),
+            records.tobytes(),
+            self.arrays.clock[: layout.HEARD + 1].tobytes(),
+            *self.cohorts.in_order(),
             *(self.quantiles[list(self.q_fleet).index(key), order].tobytes() for key in sorted(self.q_fleet)),
         ]
         return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -62,7 +62,8 @@ def show_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None) ->
 
 def _now(fleet: Fleet, run: Run, path: Path, vehicle: str) -> Shown | None:
     store = StoreReader(path)
-    control, state, alerts = store.last_control("models"), store.state(), store.alerts()
+    control, state, alerts = store.last_control("models"), list(store.state()), store.alerts()
+    away = store.idle([vehicle])
     store.close()
     if control is None:
         return None
@@ -70,9 +71,8 @@ def _now(fleet: Fleet, run: Run, path: Path, vehicle: str) -> Shown | None:
         rollouts = Rollouts(run.registry, fleet.name, run.folder / "experiments")
         rollout, frame = rollouts.repeat(control.payload, Path(scratch))
         engine = Engine(fleet, frame)
-        for blob in state:
-            engine.apply(blob)
-        view = engine.vehicle(vehicle)
+        engine.apply(state)
+        view = engine.vehicle(vehicle, away.get(vehicle))
         if view is None:
             return None
         arm = rollout.arms[rollout.assign(vehicle)]

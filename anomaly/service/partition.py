@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from anomaly.alerts.book import AlertBook
 from anomaly.engine.engine import Engine, Restart
@@ -21,6 +22,7 @@ from anomaly.fleet import Fleet
 from anomaly.service.events import Positions, Told
 from anomaly.service.failpoints import failpoint
 from anomaly.service.metrics import Metrics
+from anomaly.service.roll import Roll
 from anomaly.service.rollout import Rollout
 from anomaly.service.rows import LogRows, cut
 from anomaly.service.store import Checkpoint, PartitionStore
@@ -29,6 +31,7 @@ from anomaly.stream.ports import Block
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
 from anomaly.telemetry.records import Alert, DeadLetter
+from anomaly.telemetry.text import Text
 
 LETTER_BYTES = 1 << 20
 """A dead letter holds at most so much of a message, so that it always fits its own topic."""
@@ -38,7 +41,7 @@ SAID_A_BATCH = 5
 
 
 class Shared(NamedTuple):
-    """What the partitions of one process share. `homes` tells in which partition a vehicle was seen."""
+    """What the partitions of one process share; `partitions` are all of them."""
 
     fleet: Fleet
     frame: Frame
@@ -47,7 +50,7 @@ class Shared(NamedTuple):
     topic: str
     decoder: Decoder
     metrics: Metrics
-    homes: dict[str, int]
+    partitions: Mapping[int, PartitionScorer]
 
 
 class Scored(NamedTuple):
@@ -66,6 +69,8 @@ class Fresh:
         self.letters: list[Letter] = []
         self.unseen: dict[str, list[Restart]] = {}
         self.met: list[str] = []
+        self.idle: dict[str, bytes] = {}
+        self.returned: list[str] = []
         self.readings = 0
         self.changed = False
         self.due_s = float("inf")
@@ -84,9 +89,9 @@ class PartitionScorer:
         self.store = store
         self._fresh = Fresh()
         self._waits = store.waits()
-        self.engine = Engine(shared.fleet, shared.frame, self._recall)
-        for blob in store.state():
-            self.engine.apply(blob)
+        self._idles = store.idles()
+        self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive)
+        self.engine.apply(store.state())
         self.book = AlertBook()
         self.book.restore(store.alerts().items())
         self.next_offset = store.offset()
@@ -95,13 +100,13 @@ class PartitionScorer:
         self._shared = shared
         self._name = cuts_of(shared.group, shared.topic, partition)
         self._rows = LogRows(shared.fleet, partition)
-        self._sizes = store.sizes()
+        sizes = store.sizes()
+        self._roll = Roll(sizes, store.last_delta())
+        self._rows_bytes = sizes.rows
         self._cut_s = time.monotonic()
         self._rollout = rollout
         self._to_use: Rollout | None = rollout
         self._buried = 0
-        for vehicle in self.engine.vehicles:
-            shared.homes.setdefault(vehicle, partition)
 
     def begin(self, offset: int, now_s: float) -> None:
         """Read from `offset` on, where nothing says yet how far the partition is; that is written down at once."""
@@ -140,6 +145,27 @@ class PartitionScorer:
         self._fresh.met += [restart.vehicle for restart in found]
         return found
 
+    def _revive(self, vehicles: Sequence[str]) -> dict[str, bytes]:
+        """The state of those of the vehicles that were let go, and that are no longer away."""
+        fresh = self._fresh
+        found = {vehicle: fresh.idle.pop(vehicle) for vehicle in vehicles if vehicle in fresh.idle}
+        if self._idles:
+            stored = self.store.idle([vehicle for vehicle in vehicles if vehicle not in found])
+            fresh.returned += stored
+            found |= stored
+        return found
+
+    def has(self, vehicles: Text) -> NDArray[np.bool_]:
+        """Which of n vehicles belong to this partition, bool[n]."""
+        found = np.ones(len(vehicles), np.bool_)
+        unknown = self.engine.unknown(vehicles)
+        found[unknown] = False
+        if len(unknown) and (self._idles or self._fresh.idle):
+            names = vehicles.take(unknown).tolist()
+            away = self._fresh.idle.keys() | self.store.idle(names).keys()
+            found[unknown] = [name in away for name in names]
+        return found
+
     def _position(self, told: Told) -> int:
         return self.positions.get(told.topic, {}).get(told.partition, 0)
 
@@ -155,6 +181,7 @@ class PartitionScorer:
             self._shared.metrics.count_unknown(name, times)
         batch = self._at_home(decoded.batch, block)
         alarms = self._decide(batch, now_s) if len(batch) else 0
+        self._fresh.idle |= self.engine.evict()
         self.next_offset = int(block.offsets[-1]) + 1
         self._fresh.readings += len(batch)
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
@@ -204,29 +231,26 @@ class PartitionScorer:
 
     def _at_home(self, batch: Batch, block: Block) -> Batch:
         """The readings of vehicles that belong to this partition; others are dead letters."""
-        homes = self._shared.homes
-        found = list(map(homes.get, batch.vehicles))
-        if found.count(self.partition) == len(found):
-            return batch
-        foreign = [
-            row
-            for row, vehicle in enumerate(batch.vehicles)
-            if homes.setdefault(vehicle, self.partition) != self.partition
-        ]
-        if not foreign:
+        others = [scorer for number, scorer in self._shared.partitions.items() if number != self.partition]
+        unknown = np.flatnonzero(~self.has(batch.vehicles)) if others and len(batch) else np.zeros(0, np.int64)
+        homes: dict[int, int] = {}
+        for other in others if len(unknown) else ():
+            found = unknown[other.has(batch.vehicles.take(unknown))]
+            homes |= dict.fromkeys(found.tolist(), other.partition)
+        if not homes:
             return batch
         told: set[int] = set()
-        for row in foreign:
+        for row in sorted(homes):
             offset, vehicle = int(batch.offsets[row]), batch.vehicles[row]
             if offset not in told:
                 told.add(offset)
                 reason = (
-                    f"partition: vehicle {vehicle} belongs to partition {homes[vehicle]}, this came in "
+                    f"partition: vehicle {vehicle} belongs to partition {homes[row]}, this came in "
                     f"{self.partition}; key messages by vehicle"
                 )
                 payload = block.values[int(np.searchsorted(block.offsets, offset))]
                 self._bury(self._shared.topic, self.partition, offset, reason, payload)
-        return batch.take(np.delete(np.arange(len(batch)), foreign))
+        return batch.take(np.delete(np.arange(len(batch)), list(homes)))
 
     def _bury(self, topic: str, partition: int, offset: int, reason: str, payload: bytes) -> None:
         if len(payload) > LETTER_BYTES:
@@ -255,42 +279,44 @@ class PartitionScorer:
             self._write()
         if self._cut_due(now_s):
             cut(self.store, self._shared.folder, self._shared.fleet, self._name)
-            self._sizes = self._sizes._replace(rows=0)
+            self._rows_bytes = 0
             self._cut_s = now_s
 
     def _cut_due(self, now_s: float) -> bool:
         log = self._shared.fleet.log
-        full = self._sizes.rows >= log.cut_every_mb * 1e6
-        return self._sizes.rows > 0 and (full or now_s - self._cut_s >= log.cut_every_s)
+        full = self._rows_bytes >= log.cut_every_mb * 1e6
+        return self._rows_bytes > 0 and (full or now_s - self._cut_s >= log.cut_every_s)
 
     def _write(self) -> None:
         started_s = time.perf_counter()
-        base = self._sizes.base == 0 or self._sizes.deltas > self._sizes.base
-        state = self.engine.snapshot() if base else self.engine.delta()
-        rows = self._rows.take()
-        self.store.checkpoint(
+        fresh, rows, deltas = self._fresh, self._rows.take(), self.engine.delta()
+        size = sum(map(len, deltas))
+        pages = self._roll.pages(self.engine, size)
+        last = self.store.checkpoint(
             Checkpoint(
                 offset=self.next_offset,
-                state=state,
-                base=base,
+                deltas=deltas,
                 positions=self.positions,
-                control=self._fresh.control,
+                control=fresh.control,
                 alerts=dict(self.book.changed()),
-                outbox=self._fresh.letters,
+                outbox=fresh.letters,
                 rows=rows,
-                waiting=[restart for restarts in self._fresh.unseen.values() for restart in restarts],
-                met=self._fresh.met,
+                waiting=[restart for restarts in fresh.unseen.values() for restart in restarts],
+                met=fresh.met,
+                pages=pages,
+                superseded=self._roll.superseded,
+                idle=fresh.idle,
+                returned=fresh.returned,
             )
         )
-        self._waits = self._waits or bool(self._fresh.unseen)
-        self.has_letters = self.has_letters or bool(self._fresh.letters)
+        self._roll.written(last, size, pages)
+        self._waits = self._waits or bool(fresh.unseen)
+        self._idles = self._idles or bool(fresh.idle)
+        self.has_letters = self.has_letters or bool(fresh.letters)
         self._fresh = Fresh()
-        kept = (len(state), 0) if base else (self._sizes.base, self._sizes.deltas + len(state))
-        self._sizes = self._sizes._replace(
-            base=kept[0], deltas=kept[1], rows=self._sizes.rows + sum(len(part.ipc) for part in rows)
-        )
+        self._rows_bytes += sum(len(part.ipc) for part in rows)
         metrics = self._shared.metrics
-        metrics.state_bytes.labels(str(self.partition)).set(sum(kept))
+        metrics.state_bytes.labels(str(self.partition)).set(self._roll.size)
         metrics.checkpoint_s.observe(time.perf_counter() - started_s)
 
 

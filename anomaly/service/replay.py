@@ -51,7 +51,7 @@ class Player:
         self.start, self.end = self._control[0].offset, recorded.end
         self._rollout, frame = self._repeat(next(row for row in self._control if row.kind == "models"))
         self._engine = Engine(fleet, frame)
-        self._vehicles = _vehicles(fleet, frame, recorded.state)
+        self._vehicles = _vehicles(fleet, frame, recorded)
 
     def play(self, batch: Batch) -> list[Any]:
         """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
@@ -104,12 +104,14 @@ class _Recorded(NamedTuple):
     control: list[Control]
     end: int
     state: list[bytes]
+    away: list[str]
 
 
 def _recorded(path: Path) -> _Recorded:
     """What a store says of its run since it last started over."""
     store = StoreReader(path)
-    control, offset, state = store.control(), store.offset(), store.state()
+    control, offset, state = store.control(), store.offset(), list(store.state())
+    away = store.away()
     store.close()
     started = max((place for place, row in enumerate(control) if row.kind == "fresh"), default=-1)
     control = control[started + 1 :]
@@ -118,14 +120,13 @@ def _recorded(path: Path) -> _Recorded:
     changes = [row.offset for row in control if row.kind == "fleet"]
     if len(changes) > 1:
         raise DataError(f"{path}: the fleet file changed at offset {changes[1]}; only a run with one can be replayed")
-    return _Recorded(control, offset, state)
+    return _Recorded(control, offset, state, away)
 
 
-def _vehicles(fleet: Fleet, frame: Frame, state: list[bytes]) -> frozenset[str]:
+def _vehicles(fleet: Fleet, frame: Frame, recorded: _Recorded) -> frozenset[str]:
     engine = Engine(fleet, frame)
-    for blob in state:
-        engine.apply(blob)
-    return frozenset(engine.vehicles)
+    engine.apply(recorded.state)
+    return frozenset([*engine.vehicles, *recorded.away])
 
 
 class _Players:

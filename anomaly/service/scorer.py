@@ -73,8 +73,10 @@ class Scorer:
         self._rollout, frame = self._rollouts.read()
         self._identity = Identity(fleet.digest(), frame.digest)
         decoder = Decoder(fleet)
-        self._shared = Shared(fleet, frame, options.folder, options.group, self._topic, decoder, metrics, {})
         self._partitions: dict[int, PartitionScorer] = {}
+        self._shared = Shared(
+            fleet, frame, options.folder, options.group, self._topic, decoder, metrics, self._partitions
+        )
         self._begun: set[int] = set()
         self._shown: set[int] = set()
         self._lost: dict[int, tuple[float, LostPartition]] = {}

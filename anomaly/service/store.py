@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -36,6 +37,14 @@ from anomaly.service.stored import (
 
 WAIT_S = 60.0
 """How long another process may stay inside a transaction before a start gives up."""
+DROP_BYTES = 16 << 20
+"""Of deltas that are no longer needed, so much is dropped at once: the oldest, whose work all pages hold."""
+DROP = """
+DELETE FROM deltas WHERE id IN (
+    SELECT id FROM (SELECT id, sum(length(blob)) OVER (ORDER BY id) - length(blob) AS before FROM deltas WHERE id <= ?)
+    WHERE before < ?
+)
+"""
 T = TypeVar("T")
 
 
@@ -46,14 +55,14 @@ class LostPartition(StateError):
 class Checkpoint(NamedTuple):
     """All that one transaction writes.
 
-    `offset` is that of the next message; `base`: `state` is a snapshot that replaces what was there before;
-    `alerts` are changes of open alerts, id to bytes, None where one was closed. `waiting` are new restarts of
+    `offset` is that of the next message; `deltas` what changed of the state, `pages` those of it that are written again,
+    and deltas up to number `superseded` are no longer needed; `idle` are vehicles that were let go, `returned` those
+    of before that came back. `alerts` are changes of open alerts, id to bytes, None where one was closed. `waiting` are new restarts of
     vehicles that were not seen yet, `met` are vehicles for which none waits any more.
     """
 
     offset: int | None
-    state: bytes
-    base: bool
+    deltas: Sequence[bytes]
     positions: Mapping[str, Mapping[int, int]]
     control: Sequence[Control]
     alerts: Mapping[str, bytes | None]
@@ -61,6 +70,10 @@ class Checkpoint(NamedTuple):
     rows: Sequence[Rows]
     waiting: Sequence[Restart] = ()
     met: Sequence[str] = ()
+    pages: Mapping[int, bytes] = MappingProxyType({})
+    superseded: int = 0
+    idle: Mapping[str, bytes] = MappingProxyType({})
+    returned: Sequence[str] = ()
 
 
 class PartitionStore(StoreReader):
@@ -96,7 +109,9 @@ class PartitionStore(StoreReader):
             row = connection.execute("SELECT epoch, frame FROM owner").fetchone()
             if fresh:
                 connection.execute("UPDATE owner SET offset = NULL, positions = '{}'")
-                connection.execute("DELETE FROM state")
+                connection.execute("DELETE FROM pages")
+                connection.execute("DELETE FROM deltas")
+                connection.execute("DELETE FROM idle")
                 connection.execute("DELETE FROM alerts")
                 connection.execute("DELETE FROM waiting")
                 connection.execute("INSERT INTO control (offset, kind, digest, payload) VALUES (0, 'fresh', '', x'')")
@@ -109,20 +124,21 @@ class PartitionStore(StoreReader):
             connection.execute("UPDATE owner SET epoch = ?, fleet = ?, frame = ?", (epoch, *identity))
         return epoch
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write all of it, or nothing. LostPartition if it is somebody else's by now."""
+    def checkpoint(self, checkpoint: Checkpoint) -> int:
+        """Write all of it, or nothing; answers the number of the last delta.
+
+        LostPartition if the partition is somebody else's by now.
+        """
         failpoint("checkpoint.before_begin")
         with self._owned() as connection:
-            if checkpoint.base:
-                connection.execute("DELETE FROM state")
-            row = (int(checkpoint.base), checkpoint.state)
-            connection.execute("INSERT INTO state (base, blob) VALUES (?, ?)", row)
+            last = _write_state(connection, checkpoint)
             failpoint("checkpoint.after_state")
             positions = msgspec.json.encode(checkpoint.positions).decode()
             connection.execute("UPDATE owner SET offset = ?, positions = ?", (checkpoint.offset, positions))
             _append(connection, checkpoint)
             failpoint("checkpoint.before_commit")
         failpoint("checkpoint.after_commit")
+        return last
 
     def record_cut(self, files: Mapping[str, Sequence[str]]) -> None:
         """Record files that hold all rows of the logs named, and drop these rows, in one transaction."""
@@ -157,6 +173,18 @@ class PartitionStore(StoreReader):
             yield connection
 
 
+def _write_state(connection: sqlite3.Connection, checkpoint: Checkpoint) -> int:
+    last = 0
+    for blob in checkpoint.deltas:
+        last = connection.execute("INSERT INTO deltas (blob) VALUES (?)", (blob,)).lastrowid or 0
+    connection.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?)", list(checkpoint.pages.items()))
+    if checkpoint.superseded:
+        connection.execute(DROP, (checkpoint.superseded, DROP_BYTES))
+    connection.executemany("DELETE FROM idle WHERE vehicle = ?", [(vehicle,) for vehicle in checkpoint.returned])
+    connection.executemany("INSERT OR REPLACE INTO idle VALUES (?, ?)", list(checkpoint.idle.items()))
+    return last
+
+
 def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
     gone, put = pairs(checkpoint.alerts)
     connection.executemany("DELETE FROM alerts WHERE id = ?", gone)
@@ -172,6 +200,7 @@ def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
 def _prepare(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:
     """Make a new file a store; refuse one that is something else or newer."""
     if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         with transaction(connection):
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:

@@ -15,14 +15,17 @@ import msgspec
 from anomaly.engine.engine import Restart
 from anomaly.errors import DataError, StateError
 
-VERSION = 1
+VERSION = 2
+"""1 kept one snapshot; it was never released."""
 APPLICATION_ID = 0x466C5374  # "FlSt": tells our file from any other SQLite file
 BUSY_S = 1.0
 
 SCHEMA = (
     "CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, fleet TEXT NOT NULL,"
     " frame TEXT NOT NULL, offset INTEGER, positions TEXT NOT NULL) STRICT",
-    "CREATE TABLE state (id INTEGER PRIMARY KEY, base INTEGER NOT NULL, blob BLOB NOT NULL) STRICT",
+    "CREATE TABLE pages (number INTEGER PRIMARY KEY, blob BLOB NOT NULL) STRICT",
+    "CREATE TABLE deltas (id INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL) STRICT",
+    "CREATE TABLE idle (vehicle TEXT PRIMARY KEY, blob BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE control (id INTEGER PRIMARY KEY, offset INTEGER NOT NULL, vehicle TEXT, kind TEXT NOT NULL,"
     " digest TEXT NOT NULL, ts INTEGER, payload BLOB NOT NULL) STRICT",
     "CREATE TABLE alerts (id TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
@@ -68,9 +71,9 @@ class Rows(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Bytes in a store: of the snapshot, of the deltas after it, of the rows that are in no file yet."""
+    """Bytes in a store: of the state's pages, of the deltas beside them, of the rows that are in no file yet."""
 
-    base: int
+    pages: int
     deltas: int
     rows: int
 
@@ -134,15 +137,35 @@ class StoreReader:
         text = self._query("SELECT positions FROM owner")[0][0]
         return msgspec.json.decode(text, type=dict[str, dict[int, int]])
 
-    def state(self) -> list[bytes]:
-        """A snapshot, then deltas in order; [] where there is none."""
-        return [row[0] for row in self._query("SELECT blob FROM state ORDER BY id")]
+    def state(self) -> Iterator[bytes]:
+        """Pages, then deltas in order, as `Engine.apply` takes them."""
+        with self.still():
+            for query in ("SELECT blob FROM pages", "SELECT blob FROM deltas ORDER BY id"):
+                for row in self._connection.execute(query):
+                    yield row[0]
+
+    def idle(self, vehicles: Sequence[str]) -> dict[str, bytes]:
+        """The state of those of the vehicles that were let go, as `Engine.evict` gave it."""
+        query = "SELECT vehicle, blob FROM idle WHERE vehicle IN (SELECT value FROM json_each(?))"
+        return dict(self._query(query, msgspec.json.encode(vehicles).decode()))
+
+    def away(self) -> list[str]:
+        """The vehicles that were let go and did not come back."""
+        return [row[0] for row in self._query("SELECT vehicle FROM idle")]
+
+    def idles(self) -> bool:
+        """Whether there is any."""
+        return bool(self._query("SELECT EXISTS (SELECT * FROM idle)")[0][0])
+
+    def last_delta(self) -> int:
+        """The number of the newest delta, 0 if there is none."""
+        return int(self._query("SELECT coalesce(max(id), 0) FROM deltas")[0][0])
 
     def sizes(self) -> Sizes:
         """How much the store holds."""
-        state = dict(self._query("SELECT base, sum(length(blob)) FROM state GROUP BY base"))
-        rows = self._query("SELECT coalesce(sum(length(ipc)), 0) FROM rows")[0][0]
-        return Sizes(state.get(1, 0), state.get(0, 0), rows)
+        held = (("blob", "pages"), ("blob", "deltas"), ("ipc", "rows"))
+        sums = (f"(SELECT coalesce(sum(length({column})), 0) FROM {table})" for column, table in held)
+        return Sizes(*self._query(f"SELECT {', '.join(sums)}")[0])
 
     def alerts(self) -> dict[str, bytes]:
         """Open alerts, id to bytes."""
@@ -208,7 +231,7 @@ class StoreReader:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection in WAL mode whose commits survive a power cut."""
+    """A connection whose commits survive a power cut."""
     with sqlite_errors(path):
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
@@ -221,10 +244,11 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if known != APPLICATION_ID:
         raise StateError(f"{path} is no store of a partition; move it away")
-    if version > VERSION:
+    if version != VERSION:
+        way = "use the newer program" if version > VERSION else "finish with the older program"
         raise StateError(
-            f"{path} has version {version}, this program knows {VERSION}; use the newer program, or start over in "
-            "another folder with --dir"
+            f"{path} has version {version}, this program knows {VERSION}; {way}, or start over in another folder with "
+            "--dir"
         )
 
 

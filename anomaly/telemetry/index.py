@@ -23,6 +23,7 @@ NUMBER_BITS = 24
 MOST = (1 << NUMBER_BITS) - 4
 """Strings at most: a table's entry is 24 bits of number and 8 bits of hash."""
 SHORT = 15
+Place = int | np.int64
 LONG = np.uint64(255 << 56)
 LONG_BYTES = 208
 """Room for a long string, on average, in reserved address space."""
@@ -101,9 +102,9 @@ class Index:
         """Forget the strings of numbers in use; the numbers will be given again."""
         forget(numbers, self._arrays)
 
-    def used(self) -> NDArray[np.int64]:
-        """All numbers in use, ascending."""
-        return np.flatnonzero(self._arrays.cells[: self.high, 1])
+    def used(self, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
+        """The numbers in use from `first` up to `last`, ascending."""
+        return first + np.flatnonzero(self._arrays.cells[first : self.high if last is None else last, 1])
 
     def place(self, numbers: NDArray[np.int64], text: Text) -> None:
         """Say what has which number, whatever was said before; `settle` then makes it searchable."""
@@ -159,7 +160,7 @@ def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) 
 
 
 @kernel
-def word(buffer: NDArray[np.uint8], at: int, stop: int) -> np.uint64:
+def word(buffer: NDArray[np.uint8], at: Place, stop: Place) -> np.uint64:
     """The up to 8 bytes from `at` on as a number, the first the lowest."""
     value = U8(0)
     for j in range(min(stop - at, 8)):
@@ -200,7 +201,7 @@ def key(buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[
 
 @kernel
 def is_it(
-    buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: int, arrays: IndexArrays
+    buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: Place, arrays: IndexArrays
 ) -> bool:
     """Whether the cell holds this very string."""
     if arrays.cells[cell, 1] != keys[i, 1]:
@@ -235,13 +236,13 @@ def look(
         if entry != DELETED and entry >> np.uint32(NUMBER_BITS) == tag:
             cell = np.int64(entry & np.uint32(0xFFFFFF)) - 2
             if is_it(buffer, start, stop, i, keys, cell, arrays):
-                return cell
+                return int(cell)
         place = (place + U8(1)) & mask
     return -1
 
 
 @kernel
-def enter(cell: int, h: np.uint64, arrays: IndexArrays) -> None:
+def enter(cell: Place, h: np.uint64, arrays: IndexArrays) -> None:
     """An entry for a cell that is in no table yet."""
     mask = U8(arrays.table.shape[0] - 1)
     place = h & mask
@@ -297,9 +298,9 @@ def number(
         if found < 0 and add:
             if arrays.meta[FREE] > 0:
                 arrays.meta[FREE] -= 1
-                found = np.int64(arrays.free[arrays.meta[FREE]])
+                found = int(arrays.free[arrays.meta[FREE]])
             else:
-                found = arrays.meta[HIGH]
+                found = int(arrays.meta[HIGH])
                 arrays.meta[HIGH] += 1
             write(buffer, start[i], stop[i], i, keys, found, arrays)
             enter(found, keys[i, 2], arrays)
@@ -400,7 +401,7 @@ def compact(arrays: IndexArrays, tidy: NDArray[np.uint8]) -> None:
     for cell in range(arrays.meta[HIGH]):
         if arrays.cells[cell, 1] >= LONG:
             at = np.int64(arrays.cells[cell, 0])
-            size = 4 + np.int64(word(arrays.long, at, at + 4))
+            size = 4 + int(word(arrays.long, at, at + 4))
             for j in range(size):
                 tidy[end + j] = arrays.long[at + j]
             arrays.cells[cell, 0] = U8(end)

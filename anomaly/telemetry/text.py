@@ -126,10 +126,10 @@ class Coded(Sequence[str | None]):
     def __getitem__(self, place: int) -> str | None: ...
     @overload
     def __getitem__(self, place: slice) -> Coded: ...
-    def __getitem__(self, place: int | slice) -> str | None | Coded:
+    def __getitem__(self, place: int | slice) -> str | Coded | None:
         if isinstance(place, slice):
             return Coded(self.codes[place], self.words)
-        return self.words[self.codes[place]]
+        return self.words[int(self.codes[place])]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from anomaly.engine.engine import Restart
 from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.errors import ConfigError, StateError
 from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.text import Coded
 from tests.engine import world
 
 NORMAL = (0.0, 10.0, -5.0, 0.0)
@@ -162,7 +165,8 @@ def test_a_common_shift_of_a_cohort_is_taken_off() -> None:
 def test_a_vehicle_stays_in_its_cohort_where_a_reading_does_not_say() -> None:
     """A reading without the fields of the cohort changes nothing about whose cohort the vehicle counts in."""
     batch = readings([NORMAL] * 4)
-    batch.context["type"][1:] = [None, "t1", None]  # type: ignore[index]
+    types = Coded.of(["t0", None, "t1", None])
+    batch = replace(batch, context={**batch.context, "type": types})
     engine = world.engine()
     engine.decide(batch)
     state = engine._state
@@ -176,14 +180,14 @@ def test_a_delta_holds_the_cohorts_that_changed() -> None:
         batch = readings([NORMAL] * 12, vehicle=f"v{number}")
         batch.context["type"][:] = [f"t{number}"] * 12  # type: ignore[index]
         engine.decide(batch)
-    again.apply(engine.snapshot())
+    again.apply(world.whole(engine))
     engine.decide(readings([NORMAL], start=1_000))
-    deltas = [engine.delta()]
+    deltas = engine.delta()
     moving = readings([NORMAL] * 3, start=1_100)
     moving.context["type"][:] = ["t0", "t7", "t0"]  # type: ignore[index]
     engine.decide(moving)
-    for delta in [*deltas, engine.delta()]:
-        again.apply(delta)
+    for delta in [*deltas, *engine.delta()]:
+        again.apply([delta])
         assert len(delta) < 100_000
     assert again.digest() == engine.digest()
 
@@ -199,7 +203,7 @@ def test_one_fast_clock_does_not_empty_its_cohort() -> None:
         ts[0] += 5 * ticks
         context = {"type": ["t0"] * 30, "region": [None] * 30}
         engine.decide(Batch.of(names, ts, rows.astype(np.float32), context, np.arange(30)))
-    cohorts = engine._state.cohorts
+    cohorts = engine._state.cohorts.arrays
     assert cohorts.period[0] == 199 * 10 // ticks
     assert cohorts.histogram[0, :, 0].sum() > 1_000
 
@@ -235,7 +239,7 @@ def test_state_of_another_frame_or_no_state_at_all_is_refused() -> None:
     """Bytes that are not this frame's state are refused with what to do."""
     engine = world.engine()
     with pytest.raises(StateError, match="no state"):
-        engine.apply(b"rubbish")
+        engine.apply([b"rubbish"])
     other = world.Engine(world.fleet(), world.frame(prior=(0.0, 0.0, 0.0)))
     with pytest.raises(StateError, match="--fresh-state"):
-        engine.apply(other.snapshot())
+        engine.apply(world.whole(other))

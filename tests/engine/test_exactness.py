@@ -55,16 +55,15 @@ def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0) 
     """The result of `batch` cut at `cuts`; with `revive`, by a new engine from saved bytes after every cut."""
     engine = world.engine(*arms())
     engine.add_restarts(restarts(seed))
-    saved = [engine.snapshot()]
+    saved: list[bytes] = []
     outcomes = []
     edges = [0, *sorted(set(cuts)), len(batch)]
     for start, stop in itertools.pairwise(edges):
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
-        saved.append(engine.delta())
+        saved += engine.delta()
         if revive:
             engine = world.engine(*arms())
-            for blob in saved:
-                engine.apply(blob)
+            engine.apply(saved)
     return result(outcomes, engine)
 
 
@@ -87,7 +86,7 @@ def test_the_comparison_sees_one_forgotten_delta() -> None:
     """The check itself can fail: a restart that loses the last delta is seen."""
     batch = world.stream(1, COUNT)
     engine = world.engine(*arms())
-    base = engine.snapshot()
+    base = world.whole(engine)
     first = engine.decide(batch.rows(0, 300))
     revived = world.engine(*arms())
     revived.apply(base)

@@ -111,3 +111,8 @@ def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
     names = [f"v{number}" for number in who]
     context = {"type": [f"t{number % 2}" for number in who], "region": [None] * count}
     return Batch.of(names, ts.astype(np.int64), table, context, np.arange(count))
+
+
+def whole(engine: Engine) -> list[bytes]:
+    """All pages of an engine's state."""
+    return [engine.page(number) for number in range(-1, engine.pages)]

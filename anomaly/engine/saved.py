@@ -1,0 +1,91 @@
+"""The bytes of state: what a piece of it holds, and what it must fit to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.engine.frame import Frame
+from anomaly.errors import StateError
+from anomaly.telemetry.text import Text
+
+VERSION = 2
+"""1 had no pages and kept a vehicle in three arrays; it was never released."""
+Waiting = Sequence[tuple[str, str, int]]
+
+
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to no vehicle: the clock, restarts that wait (None: as before), and the rows of cohorts."""
+
+    clock: bytes
+    waiting: list[tuple[str, str, int]] | None
+    cohort_keys: list[str]
+    cohort_rows: bytes
+    cohorts: tuple[bytes, bytes, bytes, bytes, bytes]
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of state. `gone` are slots that were given up; `records` those of `slots`, all int32; `named` says which
+    of `slots` are new, with the bytes of their ids after their `lengths` (uint16); `quantiles` one row a model."""
+
+    version: int
+    frame: str
+    record: int
+    gone: bytes = b""
+    slots: bytes = b""
+    records: bytes = b""
+    named: bytes = b""
+    lengths: bytes = b""
+    names: bytes = b""
+    quantiles: dict[str, bytes] = {}
+    q_fleet: dict[str, float] = {}
+    rest: Rest | None = None
+
+    def text(self) -> Text:
+        """The ids of `named`."""
+        edge = np.concatenate([[0], np.cumsum(np.frombuffer(self.lengths, np.uint16), dtype=np.int64)])
+        return Text(np.frombuffer(self.names, np.uint8), edge[:-1], edge[1:])
+
+
+class Idle(msgspec.Struct, frozen=True, kw_only=True):
+    """One vehicle by itself: its record, and its own quantile of each model's scores."""
+
+    version: int
+    frame: str
+    record: bytes
+    quantiles: dict[str, float]
+
+
+def decoded(blob: bytes, frame: Frame, record: int) -> Saved:
+    """A piece of state. StateError if it is none, newer than this program, or of another frame."""
+    try:
+        saved = msgspec.msgpack.decode(blob, type=Saved)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"this is no state of vehicles: {error}") from error
+    check(saved, frame)
+    if saved.record != record:
+        raise StateError(
+            f"the state's records have {saved.record} bytes, here {record}; start again with --fresh-state"
+        )
+    return saved
+
+
+def check(saved: Saved | Idle, frame: Frame) -> None:
+    """StateError if the bytes are of another version, or of another frame."""
+    if saved.version > VERSION:
+        raise StateError(f"state version {saved.version} is newer than this program reads ({VERSION}); update it")
+    if saved.version < VERSION:
+        raise StateError(f"state version {saved.version} cannot be read any more; start again with --fresh-state")
+    if saved.frame != frame.digest:
+        raise StateError(
+            f"the state belongs to frame {saved.frame[:12]}, the model to {frame.digest[:12]}; "
+            "use a model of that frame, or start again with --fresh-state"
+        )
+
+
+def lengths(text: Text) -> NDArray[np.uint16]:
+    """The bytes of each string."""
+    return (text.stop - text.start).astype(np.uint16)
