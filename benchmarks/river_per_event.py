@@ -1,76 +1,283 @@
-"""The peer: the same work by River, one event after the other, in the fastest honest way."""
+"""The peer: the same work by River, one event after the other, in the fastest honest way.
+
+msgspec with types, `river.stats` for what is gathered over time, plain Python for the gates and NumPy for the score.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from river import stats
 
-from anomaly.engine.frame import Frame
+from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
 from anomaly.engine.model import Model
-from anomaly.thresholds.adaptive import AdaptiveThreshold
+from anomaly.fleet import Fleet
+from benchmarks.closed_form import score_of
+from benchmarks.world import World
+
+FAST, SLOW = 0.3, 0.01
+CLIP = 12.0
 
 
-class _Reading(msgspec.Struct, gc=False):
-    vehicle: str
-    ts: int
-    signals: dict[str, float]
+class Decided(NamedTuple):
+    """One reading's score, and whether it alarms."""
+
+    score: float
+    alarm: bool
+
+
+class _Cohort:
+    """What all vehicles of a cohort did, period by period; a later period begins with its second vehicle."""
+
+    __slots__ = ("ahead", "histogram", "period", "shift", "signals", "vehicles")
+
+    def __init__(self, signals: int) -> None:
+        self.signals, self.period, self.vehicles = signals, -1, 0
+        self.ahead: tuple[Any, int] | None = None
+        self.shift = [0.0] * signals
+        self.histogram = [[[0] * BINS for _ in range(signals)] for _ in range(PERIODS)]
+
+    def advance(self, vehicle: _Vehicle, period: int) -> None:
+        if self.period == -1:
+            self._begin(period)
+        elif self.ahead is None or self.ahead[0] is vehicle:
+            self.ahead = (vehicle, period)
+        else:
+            other, its = self.ahead
+            both, most = min(period, its), max(period, its)
+            self.ahead = None if most == both else (vehicle if period >= its else other, most)
+            self._begin(both)
+
+    def _begin(self, period: int) -> None:
+        closed = [p for p in range(period - 1 - CLOSED, period - 1) if self.period - PERIODS < p <= self.period]
+        for j in range(self.signals):
+            counts = [sum(self.histogram[p % PERIODS][j][b] for p in closed) for b in range(BINS)]
+            self.shift[j] = self._shrunk(counts)
+        first = period if self.period == -1 else max(self.period + 1, period - PERIODS + 1)
+        for p in range(first, period + 1):
+            self.histogram[p % PERIODS] = [[0] * BINS for _ in range(self.signals)]
+        self.period = period
+
+    def _shrunk(self, counts: list[int]) -> float:
+        total, seen = sum(counts), 0
+        if total < MIN_READINGS or self.vehicles < MIN_VEHICLES:
+            return 0.0
+        for place, count in enumerate(counts):
+            seen += count
+            if 2 * seen >= total:
+                break
+        median = (place - 120) * 0.1
+        return median * max(0.0, 1.0 - 6.25 / total / (median * median)) if median else 0.0
 
 
 class _Vehicle:
-    """River's statistics of one vehicle: burn-in means, then exponential means of the deviations."""
+    """River's statistics of one vehicle."""
 
-    __slots__ = ("baseline", "count", "evidence", "last_ts", "threshold")
+    __slots__ = ("baseline", "before", "burned", "cohort", "count", "equal", "ewm", "gap", "gaps", "last", "last_ts",
+                 "open", "q", "silent", "wide")  # fmt: skip
 
-    def __init__(self, signals: int, model: Model, weight: float) -> None:
-        self.count = 0
-        self.last_ts = -1
-        self.baseline = [stats.Mean() for _ in range(signals)]
-        self.evidence = [stats.EWMean(fading_factor=weight) for _ in range(signals)]
-        self.threshold = AdaptiveThreshold(None, model.k, model.q_fleet, model.policy)
+    def __init__(self, signals: int, q: float) -> None:
+        self.count, self.last_ts, self.q = 0, -1, q
+        self.cohort: _Cohort | None = None
+        self.open, self.gap, self.gaps = False, 0, False
+        self.last: list[float] = [math.nan] * signals
+        self.equal, self.silent = [0] * signals, [0] * signals
+        self.burned = [stats.Mean() for _ in range(signals)]
+        self.baseline: list[float] = []
+
+    def forget(self, signals: int, weight: float, wide: bool) -> None:
+        """Means over time start at 0, as the engine's do, not at the first value."""
+        self.ewm = [_from_zero(stats.EWMean(weight)) for _ in range(signals)]
+        if wide:
+            self.wide = [
+                (_from_zero(stats.EWMean(FAST)), _from_zero(stats.EWMean(SLOW)), _from_zero(stats.EWVar(weight)))
+                for _ in range(signals)
+            ]
+            self.before: list[float | None] = [None] * signals
+
+
+def _from_zero(statistic: Any) -> Any:
+    statistic.update(0.0)
+    return statistic
 
 
 class RiverPerEvent:
-    """Decode, regime, baseline, evidence, score and threshold of one message at a time."""
+    """Decode, quality, regime, cohort, baseline, features, score, threshold and episode of one message at a time."""
 
-    def __init__(self, frame: Frame, model: Model) -> None:
-        self._frame, self._model = frame, model
-        self._arrays = frame.arrays()
+    def __init__(self, world: World) -> None:
+        frame, arrays, fleet = world.frame, world.frame.arrays(), world.fleet
+        self._d, self._frame, self._fleet = len(frame.signals), frame, fleet
+        self._model: Model = world.model
+        self._wide = frame.blocks > 1
+        self._score = score_of(world.model.scorer.model, frame.blocks * self._d)  # type: ignore[attr-defined]
+        self._decode = msgspec.json.Decoder(_reading(fleet)).decode
+        self._take = attrgetter(*(f"s{j}" for j in range(len(fleet.columns))))
+        self._regimes = [
+            [(center, inverse) for center, inverse in zip(row, arrays.inv_scale.tolist(), strict=True)]
+            for row in arrays.center.tolist()
+        ]
+        self._mean, self._inv_sd = arrays.mean.tolist(), arrays.inv_sd.tolist()
+        self._prior, self._gain = arrays.prior.astype(float), arrays.gain.astype(float)
+        self._priors = self._prior.tolist()
+        self._limits = [(s.min, s.max, s.max_step, s.stuck_after) for s in fleet.signals.values()]
         self._vehicles: dict[str, _Vehicle] = {}
-        self._decode = msgspec.json.Decoder(_Reading).decode
-        self._features = np.zeros((1, frame.width), np.float32)
+        self._cohorts: dict[tuple[str, str], _Cohort] = {}
 
-    def run(self, messages: Sequence[bytes]) -> int:
-        """Answers how many alarmed."""
-        return sum(map(self._one, messages))
+    def run(self, messages: Sequence[bytes]) -> list[Decided | None]:
+        """What is decided of each, None where the time of a reading is not later than its vehicle's last."""
+        return list(map(self.one, messages))
 
-    def _one(self, message: bytes) -> bool:
+    def one(self, message: bytes) -> Decided | None:
+        """What is decided of one message."""
         reading = self._decode(message)
-        arrays, d = self._arrays, len(self._frame.signals)
         vehicle = self._vehicles.get(reading.vehicle)
         if vehicle is None:
-            vehicle = self._vehicles[reading.vehicle] = _Vehicle(d, self._model, 1 / self._frame.time_constant)
+            vehicle = self._vehicles[reading.vehicle] = _Vehicle(self._d, self._model.q_fleet)
+            vehicle.forget(self._d, 1 / self._frame.time_constant, self._wide)
         if reading.ts <= vehicle.last_ts:
-            return False
+            return None
         vehicle.last_ts = reading.ts
-        take = reading.signals.__getitem__
-        place = np.array([*map(take, self._frame.regime)])
-        regime = int((((place - arrays.center) * arrays.inv_scale) ** 2).sum(axis=1).argmin())
-        values = np.array([*map(take, self._frame.signals)])
-        z = ((values - arrays.mean[regime]) * arrays.inv_sd[regime]).clip(-12, 12).tolist()
+        period = reading.ts // self._frame.period
+        cohort = self._cohort(vehicle, (reading.context.type, reading.context.region))
+        if period > cohort.period:
+            cohort.advance(vehicle, period)
+        warm = vehicle.count >= self._frame.burn_in
+        row = self._learn(vehicle, cohort, self._take(reading.signals), period, warm)
+        score = self._score(row)
         vehicle.count += 1
-        if vehicle.count <= self._frame.burn_in:
-            for mean, value in zip(vehicle.baseline, z, strict=True):
-                mean.update(value)
-            return False
-        row = self._features
+        if vehicle.count == self._frame.burn_in:
+            self._own_baseline(vehicle)
+        return Decided(score, warm and self._settle(vehicle, score))
+
+    def _cohort(self, vehicle: _Vehicle, key: tuple[str, str]) -> _Cohort:
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = _Cohort(self._d)
+        if vehicle.cohort is not cohort:
+            if vehicle.cohort is not None:
+                vehicle.cohort.vehicles -= 1
+            vehicle.cohort = cohort
+            cohort.vehicles += 1
+        return cohort
+
+    def _regime(self, place: Sequence[float]) -> int:
+        best, found = math.inf, 0
+        for number, center in enumerate(self._regimes):
+            distance = 0.0
+            for value, (middle, inverse) in zip(place, center, strict=True):
+                step = (value - middle) * inverse
+                distance += step * step
+            if distance < best:
+                best, found = distance, number
+        return found
+
+    def _learn(self, vehicle: _Vehicle, cohort: _Cohort, values: Any, period: int, warm: bool) -> Any:
+        """The feature row of one reading, after its values were judged and taken in."""
+        d, regime = self._d, self._regime(values[self._d :])
+        last, equal, silent, ewm, shifts = vehicle.last, vehicle.equal, vehicle.silent, vehicle.ewm, cohort.shift
+        usual = vehicle.baseline if warm else self._priors
+        means, inverses, limits, wide = self._mean[regime], self._inv_sd[regime], self._limits, self._wide
+        counts = None
+        if warm and cohort.period - 1 <= period <= cohort.period:
+            counts = cohort.histogram[period % PERIODS]
+        deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
         for j in range(d):
-            evidence = vehicle.evidence[j]
-            evidence.update(z[j] - vehicle.baseline[j].get())
-            row[0, j] = evidence.get()
-        score = float(self._model.scorer.score(row)[0])
-        alarm = bool(vehicle.threshold.classify(score))
-        vehicle.threshold.update(score)
-        return alarm
+            value, (low, high, most, stuck) = values[j], limits[j]
+            if value is None or value < low or value > high:
+                silent[j] += 1
+                vehicle.gaps = True
+                continue
+            before, last[j] = last[j], value
+            equal[j] = same = equal[j] + 1 if value == before else 0
+            if abs(value - before) > most or same >= stuck:
+                silent[j] += 1
+                vehicle.gaps = True
+                continue
+            silent[j] = 0
+            z = (value - means[j]) * inverses[j]
+            z = CLIP if z > CLIP else -CLIP if z < -CLIP else z
+            own = z - usual[j]
+            if counts is not None:
+                place = int(own * 10 + 120.5)
+                counts[j][0 if place < 0 else 240 if place > 240 else place] += 1
+            own -= shifts[j]
+            ewm[j].update(own)
+            if wide:
+                for statistic in vehicle.wide[j]:
+                    statistic.update(own)
+                earlier, vehicle.before[j] = vehicle.before[j], own
+                deviations[j], changes[j] = own, 0.0 if earlier is None else own - earlier
+            if not warm:
+                vehicle.burned[j].update(z - shifts[j])
+        return self._row(vehicle, deviations, changes)
+
+    def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float]) -> Any:
+        evidence = [mean.get() for mean in vehicle.ewm]
+        columns = [evidence]
+        if self._wide:
+            fast, slow, variance = zip(*vehicle.wide, strict=True)
+            spread = [math.sqrt(max(each.get(), 0.0)) for each in variance]
+            columns = [
+                deviations,
+                changes,
+                evidence,
+                [mean.get() for mean in fast],
+                [mean.get() for mean in slow],
+                spread,
+            ]
+        if vehicle.gaps:
+            columns = self._rescaled(vehicle, columns)
+        return np.array([value for column in columns for value in column])
+
+    def _rescaled(self, vehicle: _Vehicle, columns: list[list[float]]) -> list[list[float]]:
+        after = self._fleet.quality.silent_after
+        heard = [silent <= after for silent in vehicle.silent]
+        vehicle.gaps = any(vehicle.silent)
+        scale = math.sqrt(self._d / max(sum(heard), 1))
+        return [[value * scale if kept else 0.0 for value, kept in zip(c, heard, strict=True)] for c in columns]
+
+    def _own_baseline(self, vehicle: _Vehicle) -> None:
+        burn_in = self._frame.burn_in
+        trust = [min(1.0, mean.n / burn_in) for mean in vehicle.burned]
+        own = [
+            (mean.get() - prior) * share if mean.n else 0.0
+            for mean, prior, share in zip(vehicle.burned, self._priors, trust, strict=True)
+        ]
+        vehicle.baseline = (self._prior + self._gain @ np.array(own)).tolist()
+        vehicle.forget(self._d, 1 / self._frame.time_constant, self._wide)
+
+    def _settle(self, vehicle: _Vehicle, score: float) -> bool:
+        """Threshold, alarm, learning of the threshold, episode."""
+        model = self._model
+        policy, q = model.policy, vehicle.q
+        threshold = model.k * min(max(q / model.q_fleet, policy.low), policy.high)
+        if score < policy.gate * q:
+            q *= math.exp(policy.rate * (policy.quantile if score > q else policy.quantile - 1.0))
+            vehicle.q = min(max(q, model.q_fleet * policy.low), model.q_fleet * policy.high)
+        if score > threshold:
+            vehicle.open, vehicle.gap = True, 0
+            return True
+        if vehicle.open:
+            vehicle.gap += 1
+            vehicle.open = vehicle.gap < self._fleet.alerts.gap
+        return False
+
+
+def _reading(fleet: Fleet) -> Any:
+    """The type of a message, its signals in the fleet's order."""
+    columns = fleet.columns
+    signals = msgspec.defstruct(
+        "Signals",
+        [(f"s{j}", float | None, None) for j in range(len(columns))],
+        rename={f"s{j}": name for j, name in enumerate(columns)},
+        gc=False,
+    )
+    context = msgspec.defstruct("Context", [("type", str), ("region", str)], gc=False)
+    return msgspec.defstruct(
+        "Reading", [("vehicle", str), ("ts", int), ("signals", signals), ("context", context)], gc=False
+    )
