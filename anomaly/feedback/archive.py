@@ -19,6 +19,7 @@ from anomaly.disk import sync_folder
 from anomaly.errors import FULL_DISK, DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.text import Coded
 
 CYCLES_PER_DAY_FOLDER = 1_000
 """In cycles, which have no day, this many of them share a folder."""
@@ -34,7 +35,7 @@ def reading_schema(fleet: Fleet) -> Any:
             ("vehicle", pa.string()),
             ("ts", pa.int64()),
             *((name, pa.float32()) for name in fleet.columns),
-            *((name, pa.string()) for name in fleet.context_fields),
+            *((name, pa.dictionary(pa.int32(), pa.string())) for name in fleet.context_fields),
             ("partition", pa.int32()),
             ("offset", pa.int64()),
         ]
@@ -45,12 +46,12 @@ def reading_table(batch: Batch, fleet: Fleet, partition: int) -> Any:
     """All readings of a batch, in arrival order; a missing value is NaN."""
     import pyarrow as pa
 
-    nothing = [None] * len(batch)
+    nothing = Coded.nothing(len(batch))
     columns = [
-        pa.array(batch.vehicles, pa.string()),
+        batch.vehicles.arrow(),
         batch.ts,
         *(batch.values[:, column] for column in range(len(fleet.columns))),
-        *(pa.array(batch.context.get(field, nothing), pa.string()) for field in fleet.context_fields),
+        *(batch.context.get(field, nothing).arrow() for field in fleet.context_fields),
         np.full(len(batch), partition, np.int32),
         batch.offsets,
     ]

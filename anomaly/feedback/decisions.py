@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Evidence, Kind, Outcome
-from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn, hashed
+from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import alert_id
+from anomaly.telemetry.text import Coded, Text
 
 TOP_SIGNALS = 3
 LONG_ALARM_ROWS = 100
@@ -72,12 +73,12 @@ def decision_table(
     decisions = outcome.decisions
     rows = np.arange(len(decisions.row)) if rows is None else rows
     place = decisions.row[rows]
-    vehicles = _picked(batch.vehicles, place)
+    vehicles = batch.vehicles.take(place)
     ts, kind, arm = batch.ts[place], decisions.kind[rows], decisions.arm[rows]
     wrong = np.flatnonzero(kind)
     nothing = pa.nulls(len(rows), pa.int64())
     columns = [
-        pa.array(vehicles, pa.string()),
+        vehicles.arrow(),
         ts,
         decisions.score[rows],
         decisions.threshold[rows],
@@ -91,7 +92,7 @@ def decision_table(
         _words(arm, [each.model.name for each in arms]),
         _words(arm, [each.name for each in arms]),
         np.array([each.propensity for each in arms], np.float64)[arm],
-        drawn(hashed(vehicles), ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
+        drawn(vehicles.crc32(), ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
         np.full(len(rows), fleet.log.audit),
         _regions(batch, place),
         nothing.cast(pa.int32()) if partition is None else np.full(len(rows), partition, np.int32),
@@ -109,8 +110,7 @@ def keep(outcome: Outcome, batch: Batch, fleet: Fleet) -> NDArray[np.int64]:
     decisions = outcome.decisions
     if fleet.log.decisions == "all":
         return np.arange(len(decisions.row))
-    vehicles, ts = _picked(batch.vehicles, decisions.row), batch.ts[decisions.row]
-    hashes = hashed(vehicles)
+    hashes, ts = batch.vehicles.take(decisions.row).crc32(), batch.ts[decisions.row]
     kept = drawn(hashes, ts, fleet.log.sample, SAMPLE)
     kept |= drawn(hashes, ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
     wrong = np.flatnonzero(decisions.kind)
@@ -130,12 +130,8 @@ def _of_episode(outcome: Outcome, batch: Batch, fleet: Fleet, wrong: NDArray[np.
         return np.asarray(first | (number % 10 == 0))
     elapsed = (batch.ts[row] - decisions.episode_start[wrong]).astype(np.float64)
     minutes = elapsed / (fleet.ticks_per_day / 1_440)
-    hashes = hashed(_picked(batch.vehicles, row))
+    hashes = batch.vehicles.take(row).crc32()
     return np.asarray(first | drawn(hashes, batch.ts[row], minutes / np.maximum(number - 1, 1), LONG_ALARM))
-
-
-def _picked(values: Sequence[Any], rows: NDArray[np.int64]) -> Sequence[Any]:
-    return values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
 
 
 def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
@@ -148,26 +144,22 @@ def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
 
 
 def _regions(batch: Batch, place: NDArray[np.int64]) -> Any:
-    import pyarrow as pa
-
-    regions = batch.context.get("region")
-    values = [None] * len(place) if regions is None else _picked(regions, place)
-    return pa.array(values, pa.string()).dictionary_encode()
+    regions = batch.context.get("region", Coded.nothing(len(batch)))
+    return regions.take(place).arrow()
 
 
 def _episodes(
-    vehicles: Sequence[str], kind: NDArray[np.uint8], start: NDArray[np.int64], wrong: NDArray[np.int64]
+    vehicles: Text, kind: NDArray[np.uint8], start: NDArray[np.int64], wrong: NDArray[np.int64]
 ) -> Any:
     import pyarrow as pa
 
     ids: dict[tuple[str, int, int], str] = {}
-    column: list[str | None] = [None] * len(vehicles)
-    for row in wrong.tolist():
-        key = (vehicles[row], int(kind[row]), int(start[row]))
-        if key not in ids:
-            ids[key] = alert_id({"vehicle": key[0]}, Kind(key[1]).label, key[2])
-        column[row] = ids[key]
-    return pa.array(column, pa.string())
+    keys = list(zip(vehicles.take(wrong).tolist(), kind[wrong].tolist(), start[wrong].tolist(), strict=True))
+    for vehicle, code, begin in set(keys):
+        ids[vehicle, code, begin] = alert_id({"vehicle": vehicle}, Kind(code).label, begin)
+    place = np.zeros(len(vehicles), np.int64)
+    place[wrong] = np.arange(1, len(wrong) + 1)
+    return pa.array([None, *(ids[key] for key in keys)], pa.string()).take(pa.array(place))
 
 
 def _top_signals(evidence: Evidence, place: NDArray[np.int64], wrong: NDArray[np.int64], names: Sequence[str]) -> Any:

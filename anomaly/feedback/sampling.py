@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +9,10 @@ SAMPLE, AUDIT, LONG_ALARM = 1, 2, 3
 """What the draw is for: draws for different purposes are independent."""
 
 
-def hashed(vehicles: Sequence[str]) -> NDArray[np.uint64]:
-    """The CRC-32 of n vehicles' ids, uint64[n]."""
-    return np.fromiter(map(_crc, vehicles), np.uint64, len(vehicles))
-
-
 def drawn(
     hashes: NDArray[np.uint64], when: NDArray[np.int64], share: float | NDArray[np.float64], purpose: int
 ) -> NDArray[np.bool_]:
-    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n]; `hashes` as `hashed` gives them.
+    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n]; `hashes` the CRC-32 of the vehicles' ids, uint64[n].
 
     Hash and time go through the finaliser of SplitMix64 (Steele, Lea and Flood 2014); its upper 53 bits are a uniform
     number in [0, 1), and the pair is in if that is below `share`.
@@ -29,11 +20,6 @@ def drawn(
     mixed = _mix(_mix(hashes + np.uint64(purpose << 32)) ^ when.astype(np.uint64))
     uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.asarray(uniform < share)
-
-
-@lru_cache(maxsize=1 << 17)
-def _crc(vehicle: str) -> int:
-    return zlib.crc32(vehicle.encode())
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -170,7 +170,7 @@ def test_a_vehicle_stays_in_its_cohort_where_a_reading_does_not_say() -> None:
     engine = world.engine()
     engine.decide(batch)
     state = engine._state
-    assert (list(state.cohort_keys), state.cohorts.vehicles.tolist()) == (["t0", "t1"], [0, 1])
+    assert (list(state.cohorts.keys), state.cohorts.arrays.vehicles.tolist()) == (["t0", "t1"], [0, 1])
 
 
 def test_a_delta_holds_the_cohorts_that_changed() -> None:
@@ -178,14 +178,14 @@ def test_a_delta_holds_the_cohorts_that_changed() -> None:
     engine, again = world.engine(), world.engine()
     for number in range(30):
         batch = readings([NORMAL] * 12, vehicle=f"v{number}")
-        batch.context["type"][:] = [f"t{number}"] * 12  # type: ignore[index]
-        engine.decide(batch)
+        context = {**batch.context, "type": Coded.of([f"t{number}"] * 12)}
+        engine.decide(replace(batch, context=context))
     again.apply(world.whole(engine))
+    engine.delta()
     engine.decide(readings([NORMAL], start=1_000))
     deltas = engine.delta()
     moving = readings([NORMAL] * 3, start=1_100)
-    moving.context["type"][:] = ["t0", "t7", "t0"]  # type: ignore[index]
-    engine.decide(moving)
+    engine.decide(replace(moving, context={**moving.context, "type": Coded.of(["t0", "t7", "t0"])}))
     for delta in [*deltas, *engine.delta()]:
         again.apply([delta])
         assert len(delta) < 100_000

@@ -51,6 +51,52 @@ def result(outcomes: Sequence[tuple[int, Outcome]], engine: Engine) -> str:
     return hashed.hexdigest()
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, COUNT - 1), max_size=12), share=st.integers(1, 44))
+def test_vehicles_that_leave_and_come_back_change_nothing(seed: int, cuts: list[int], share: int) -> None:
+    """With most vehicles let go after every batch, and restarts in between, nothing differs."""
+    batch = world.stream(seed, COUNT)
+    engine, kept = world.engine(*arms()), {}
+
+    def back(vehicles: Sequence[str]) -> dict[str, bytes]:
+        return {vehicle: kept.pop(vehicle) for vehicle in vehicles if vehicle in kept}
+
+    engine._revive = back
+    engine.add_restarts(restarts(seed))
+    outcomes, saved = [], []
+    for start, stop in itertools.pairwise([0, *sorted(set(cuts)), len(batch)]):
+        outcomes.append((start, engine.decide(batch.rows(start, stop))))
+        kept |= engine._state.evict(share)
+        saved += engine.delta()
+        engine = world.engine(*arms())
+        engine._revive = back
+        engine.apply(saved)
+    engine.bring_back(sorted(kept))
+    assert result(outcomes, engine) == run(batch, [], seed=seed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, COUNT - 1), max_size=12), pages=st.sets(st.integers(0, 12))
+)
+def test_pages_of_any_moment_and_the_deltas_after_the_first_restore(
+    seed: int, cuts: list[int], pages: set[int]
+) -> None:
+    """Pages may be from different checkpoints, while vehicles leave and others take their slots."""
+    batch = world.stream(seed, COUNT)
+    engine, kept, blobs, deltas = world.engine(*arms()), {}, {}, []
+    engine._revive = lambda vehicles: {vehicle: kept.pop(vehicle) for vehicle in vehicles if vehicle in kept}
+    for turn, (start, stop) in enumerate(itertools.pairwise([0, *sorted(set(cuts)), len(batch)])):
+        engine.decide(batch.rows(start, stop))
+        kept |= engine._state.evict(turn % 7)
+        if turn in pages:
+            blobs |= {number: engine.page(number) for number in range(-1, engine.pages)}
+        deltas += engine.delta()
+    again = world.engine(*arms())
+    again.apply([*blobs.values(), *deltas])
+    assert again.digest() == engine.digest()
+
+
 def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0) -> str:
     """The result of `batch` cut at `cuts`; with `revive`, by a new engine from saved bytes after every cut."""
     engine = world.engine(*arms())

@@ -144,7 +144,7 @@ def test_a_reader_sees_rows_once_while_they_are_cut(tmp_path: Path) -> None:
     path = store_path(tmp_path, "g", "bus.telemetry", 0)
     store = PartitionStore(path, Identity("fleet", "frame"))
     rows = Rows("decisions", 0, 9, b"ipc")
-    store.checkpoint(Checkpoint(10, b"base", True, {}, (), {}, (), (rows,)))
+    store.checkpoint(Checkpoint(10, (), {}, (), {}, (), (rows,)))
     reader = StoreReader(path)
     with reader.still():
         before = reader.files()

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.errors import DataError, StateError
+from anomaly.service import store as storing
 from anomaly.service.events import earliest
 from anomaly.service.store import Checkpoint, LostPartition, PartitionStore
 from anomaly.service.stored import Control, Identity, Letter, Rows, StoreReader, store_path, store_paths
 
 IDENTITY = Identity("fleet", "frame")
-NOTHING = Checkpoint(0, b"base", True, {}, (), {}, (), ())
+NOTHING = Checkpoint(0, (b"delta",), {}, (), {}, (), ())
 
 
 @pytest.fixture
@@ -32,24 +33,42 @@ def test_what_was_written_is_there_again(path: Path) -> None:
     control = Control(5, "v1", "restart", "d", 7, b"{}")
     letter, rows = Letter("alerts", b"v1", b"alert"), Rows("decisions", 5, 9, b"ipc")
     store.checkpoint(
-        Checkpoint(10, b"base", True, {"e": {0: 4}}, (control,), {"a": b"1", "b": b"2"}, (letter,), (rows,))
+        Checkpoint(10, (b"d1", b"d2"), {"e": {0: 4}}, (control,), {"a": b"1", "b": b"2"}, (letter,), (rows,))
     )
-    store.checkpoint(Checkpoint(20, b"delta", False, {"e": {0: 5}}, (), {"a": None}, (), ()))
+    store.checkpoint(Checkpoint(20, (b"d3",), {"e": {0: 5}}, (), {"a": None}, (), (), pages={0: b"page"}))
     store.close()
     for again in (PartitionStore(path, IDENTITY), StoreReader(path)):
-        assert (again.offset(), again.positions(), again.state()) == (20, {"e": {0: 5}}, [b"base", b"delta"])
+        assert (again.offset(), again.positions(), [*again.state()]) == (
+            20,
+            {"e": {0: 5}},
+            [b"page", b"d1", b"d2", b"d3"],
+        )
         assert (again.control(), again.alerts(), again.rows("decisions")) == ([control], {"b": b"2"}, [rows])
         assert again.pending() == [(1, letter)]
-        assert again.sizes() == (4, 5, 3)
+        assert again.sizes() == (4, 6, 3)
         again.close()
 
 
-def test_a_base_replaces_what_was_before(path: Path) -> None:
-    """A snapshot makes older state superfluous."""
+def test_superseded_deltas_are_dropped_the_oldest_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all pages hold is dropped, so much at a checkpoint that it makes no pause; nothing later is."""
+    monkeypatch.setattr(storing, "DROP_BYTES", 4)
     store = PartitionStore(path, IDENTITY)
-    for state, base in ((b"base", True), (b"d1", False), (b"new", True)):
-        store.checkpoint(NOTHING._replace(state=state, base=base))
-    assert store.state() == [b"new"]
+    store.checkpoint(NOTHING._replace(deltas=(b"d1", b"d2", b"d3", b"d4")))
+    last = store.checkpoint(NOTHING._replace(deltas=(b"d5",), pages={0: b"page"}, superseded=3))
+    assert (last, [*store.state()]) == (5, [b"page", b"d3", b"d4", b"d5"])
+    store.checkpoint(NOTHING._replace(deltas=(), superseded=3))
+    assert [*store.state()] == [b"page", b"d4", b"d5"]
+
+
+def test_a_vehicle_that_was_let_go_is_there_until_it_comes_back(path: Path) -> None:
+    """What was written of a vehicle is found by its name, the last time counts, and it goes when it came back."""
+    store = PartitionStore(path, IDENTITY)
+    store.checkpoint(NOTHING._replace(idle={"a": b"1", "b": b"2"}))
+    assert (store.idle(["a", "c"]), store.away(), store.idles()) == ({"a": b"1"}, ["a", "b"], True)
+    store.checkpoint(NOTHING._replace(returned=["a", "b"], idle={"a": b"3"}))
+    assert store.idle(["a", "b"]) == {"a": b"3"}
+    store.checkpoint(NOTHING._replace(returned=["a"]))
+    assert not store.idles()
 
 
 def test_a_late_former_owner_writes_nothing(path: Path) -> None:
@@ -73,10 +92,10 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     """A file of a later version is left alone, with what to do; so is a file that is no store."""
     PartitionStore(path, IDENTITY).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
     for opening in (PartitionStore, lambda path, _: StoreReader(path)):
-        with pytest.raises(StateError, match="version 2, this program knows 1; use the newer program"):
+        with pytest.raises(StateError, match="version 3, this program knows 2; use the newer program"):
             opening(path, IDENTITY)
     other = path.with_name("other.db")
     with sqlite3.connect(other) as connection:
@@ -95,7 +114,7 @@ def test_another_frame_is_refused_and_fresh_state_is_the_way_out(path: Path) -> 
     with pytest.raises(StateError, match="--fresh-state"):
         PartitionStore(path, Identity("fleet", "other"))
     fresh = PartitionStore(path, Identity("fleet", "other"), fresh=True)
-    assert (fresh.offset(), fresh.state(), fresh.alerts(), fresh.identity.frame) == (None, [], {}, "other")
+    assert (fresh.offset(), [*fresh.state()], fresh.alerts(), fresh.identity.frame) == (None, [], {}, "other")
     assert len(fresh.pending()) == 1
     assert fresh.files() == {"archive": ["region=none/day=1/x.parquet"]}
     assert [row.kind for row in fresh.control()] == ["fresh"]
@@ -136,11 +155,11 @@ def test_a_full_disk_commits_nothing(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
     try:
         with pytest.raises(DataError, match="Free some space"):
-            store.checkpoint(NOTHING._replace(offset=2, state=bytes(2_000_000), outbox=(Letter("t", None, b"x"),)))
+            store.checkpoint(NOTHING._replace(offset=2, deltas=(bytes(2_000_000),), outbox=(Letter("t", None, b"x"),)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert (store.offset(), store.state(), store.pending()) == (1, [b"base"], [])
+    assert (store.offset(), [*store.state()], store.pending()) == (1, [b"delta"], [])
     store.checkpoint(NOTHING._replace(offset=3))
     assert store.offset() == 3
 
