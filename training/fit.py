@@ -50,11 +50,12 @@ class Matrix(NamedTuple):
 
 
 def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | None = None) -> Trained:
-    """Fit on `split.train`, set the threshold as the family asks (all vehicles, or `split.validation` alone), judge
-    on the latter.
+    """Fit on `split.train`, set the threshold as family and label term ask (all vehicles, or `split.validation` alone),
+    judge on the latter.
 
-    `frame` keeps an old frame, so that the state of vehicles stays valid. One BLAS thread and a seed: the same
-    history gives the same bytes. Raises DataError or GateError where no usable model comes out.
+    `frame` keeps an old frame, so that the state of vehicles stays valid; it has the features that the fleet file asks
+    for. One BLAS thread and a seed: the same history gives the same bytes. Raises DataError or GateError where no
+    usable model comes out.
     """
     if not split.train or not split.validation:
         raise DataError("too few vehicles: at least 2 are needed, one to fit on and one to set the threshold with")
@@ -136,7 +137,7 @@ def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence
     health = train.health[matrix.kept]
     ill = np.isin(train.codes, [fault.code for fault in train.faults])[matrix.kept]
     healthy = (health == HEALTHY) & matrix.warm
-    if healthy.sum() < 10 * len(frame.signals):
+    if healthy.sum() < 10 * frame.blocks * len(frame.signals):
         raise DataError(
             f"only {int(healthy.sum())} healthy readings come after the burn-in of {frame.burn_in}; "
             "give a longer history, or lower [baseline] burn_in"
@@ -149,6 +150,8 @@ def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence
         noise=noise_covariance(z, train.codes, train.health == HEALTHY),
         signals=len(frame.signals),
         seed=seed,
+        blocks=frame.blocks,
+        label_term=fleet.model.label_term,
     )
 
 
@@ -160,7 +163,7 @@ def _calibrate(
     codes, health = both.codes[matrix.kept], both.health[matrix.kept]
     judged = np.isin(codes, [code for code, name in enumerate(both.names) if name in set(split.validation)])
     healthy = (health == HEALTHY) & matrix.warm
-    if FAMILIES[fleet.model.family].threshold_from == "validation":
+    if "validation" in (FAMILIES[fleet.model.family].threshold_from, fitted.threshold_from):
         healthy &= judged
         if not healthy.any():
             raise DataError("no validation vehicle has a healthy reading past its burn-in: give more vehicles")

@@ -68,6 +68,7 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
         time_constant=fleet.model.time_constant,
         cohort=fleet.context.cohort,
         period=0 if fleet.context.cohort is None else fleet.ticks(fleet.context.period),
+        features=fleet.model.features,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -35,9 +37,10 @@ class Graph:
         """Sum over the columns of a matrix."""
         return self.node("ReduceSum", value, self.constant([1], np.int64), keepdims=int(keep))
 
-    def to_bytes(self, width: int, signals: int) -> bytes:
+    def to_bytes(self, width: int, signals: int, median: NDArray[np.float64] | None = None) -> bytes:
         """The model: `features` float32[n, width] to `score` float32[n], and, after `shares`, to `contribution`
-        float32[n, signals]."""
+        float32[n, signals]. `median` [width] are the healthy medians of the features, where they are not all 0: they
+        are written into the model's metadata, as JSON."""
         kind = TensorProto.FLOAT
         outputs = [helper.make_tensor_value_info("score", kind, ["n"])]
         if any("contribution" in node.output for node in self._nodes):
@@ -54,16 +57,32 @@ class Graph:
             opsets.append(helper.make_opsetid(ML_DOMAIN, ML_OPSET))
         model = helper.make_model(graph, opset_imports=opsets, producer_name="anomaly")
         model.ir_version = IR_VERSION
+        if median is not None:
+            numbers = [float(value) for value in median.astype(np.float32)]
+            helper.set_model_props(model, {"median": json.dumps(numbers)})
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
 
-    def shares(self, parts: str, signals: int) -> None:
-        """Output `contribution`: the positive parts of the first columns, as shares that sum to 1."""
+    def shares(self, parts: str, signals: int, blocks: int = 1) -> None:
+        """Output `contribution`: the positive parts of the signals, as shares that sum to 1.
+
+        A signal's part is the sum over its columns of `parts` [n, width], one in each of `blocks` blocks.
+        """
+        if blocks > 1:
+            parts = self.node("MatMul", parts, self.constant(_columns_of_signals(signals, blocks)))
         positive = self.node("Relu", parts)
         total = self.node("Add", self.row_sum(positive, keep=True), self.constant(1e-12))
         every = self.node("Div", positive, total)
         start, stop, axis = (self.constant([n], np.int64) for n in (0, signals, 1))
         self.node("Slice", every, start, stop, axis, name="contribution")
+
+
+def _columns_of_signals(signals: int, blocks: int) -> NDArray[np.float64]:
+    """1 where a column is of a signal [padded(blocks * signals), padded(signals)]."""
+    whole = np.zeros((padded(blocks * signals), padded(signals)))
+    columns = np.arange(blocks * signals)
+    whole[columns, columns % signals] = 1.0
+    return whole
 
 
 def padded(width: int) -> int:

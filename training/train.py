@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from anomaly.engine.frame import Frame
+from anomaly.engine.frame import BLOCKS, Frame
 from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Manifest, Metric, Policy, Window
 from anomaly.registry.store import Registry
@@ -31,11 +31,13 @@ class Recipe(NamedTuple):
 
 
 def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
-    """The champion's frame, which a retrained model keeps; None where there is no champion, or it has other signals."""
+    """The champion's frame, which a retrained model keeps; None where there is no champion, or the fleet file asks for
+    other signals or features than it has."""
     if "champion" not in registry.aliases(fleet.name):
         return None
     frame = Frame.from_json(registry.load(registry.resolve(f"{fleet.name}@champion")).frame)
-    return frame if frame.signals == tuple(fleet.signals) and frame.regime == fleet.context.regime else None
+    asked = (tuple(fleet.signals), fleet.context.regime, fleet.model.features)
+    return frame if (frame.signals, frame.regime, frame.features) == asked else None
 
 
 def publish(registry: Registry, recipe: Recipe, trained: Trained) -> Manifest:
@@ -56,7 +58,7 @@ def _manifest(recipe: Recipe, trained: Trained, parent: int | None) -> Manifest:
     return Manifest(
         name=fleet.name,
         family=fleet.model.family,
-        features=tuple(f"evidence.{name}" for name in fleet.signals),
+        features=tuple(f"{block}.{name}" for block in BLOCKS[trained.frame.features] for name in fleet.signals),
         signals=tuple(fleet.signals),
         width=trained.frame.width,
         k=trained.k,

@@ -6,20 +6,24 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from river import base
 
+from anomaly.engine.frame import BLOCKS
 from anomaly.engine.model import Floats
 from anomaly.errors import ModelError
 
 
 class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is untyped to mypy here
-    """Scores whole micro-batches on one thread, from bytes; column j of the features belongs to signal j.
+    """Scores whole micro-batches on one thread, from bytes.
 
     The model has the input `features` float32[n, width], the output `score` float32[n] in nats, and possibly
-    `contribution` float32[n, signals]. Features are deviations from what is healthy, so that 0 is the healthy
-    median; columns beyond the signals are padding and always 0. Where width is a multiple of 8, a row's score has
-    the same bits wherever it stands in whatever batch.
+    `contribution` float32[n, d], d being the number of signals. The width says what the features are: evidence, one
+    block of d columns, or wide, the six blocks of `anomaly.engine.frame.BLOCKS`; column j of each block belongs to
+    signal j, and up to 7 columns beyond are padding and always 0. Healthy medians are the numbers [width] of
+    `median` in the model's metadata (JSON), else 0, as those of deviations from what is healthy are. Where width is
+    a multiple of 8, a row's score has the same bits wherever it stands in whatever batch.
 
     Parameters
     ----------
@@ -41,15 +45,21 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
                 f"a model has the input `features` and the output `score`; this one has "
                 f"{', '.join(inputs) or 'none'} and {', '.join(self._outputs) or 'none'}"
             )
-        shape = inputs["features"].shape
-        if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < len(self.signals):
-            raise ModelError(f"`features` must be [n, width] with width >= {len(self.signals)}, not {shape}")
-        self._width: int = shape[1]
+        median = self._session.get_modelmeta().custom_metadata_map.get("median")
+        self._width, self._blocks = _layout(inputs["features"].shape, len(self.signals), median is not None)
+        self._median = _median(median, self._width)
 
     @property
     def width(self) -> int:
         """Columns of the feature matrix, padding included."""
         return self._width
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each column is but for the padding: the signal, for wide features after its block, "change.slip"."""
+        if len(self._blocks) == 1:
+            return self.signals
+        return tuple(f"{block}.{signal}" for block in self._blocks for signal in self.signals)
 
     def score(self, features: Floats) -> Floats:
         """float32[n, width] to scores in nats, float32[n]."""
@@ -58,8 +68,8 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     def contributions(self, features: Floats) -> Floats:
         """float32[n, width] to the share of each signal, float32[n, signals]; >= 0, rows sum to 1.
 
-        The model's closed form where it has one, else by how much the score drops when a signal is at its healthy
-        median. Negative parts are cut; a row without positive parts is uniform.
+        The model's closed form where it has one, else by how much the score drops when all columns of a signal are
+        at their healthy medians. Negative parts are cut; a row without positive parts is uniform.
         """
         count = len(self.signals)
         if "contribution" in self._outputs:
@@ -73,10 +83,11 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
         return uniform.astype(np.float32)
 
     def score_one(self, x: Mapping[str, float]) -> float:
-        """The score of one reading's features by signal name; a missing one is at its healthy median."""
-        row = np.zeros((1, self._width), np.float32)
-        row[0, : len(self.signals)] = [x.get(name, 0.0) for name in self.signals]
-        return float(self.score(row)[0])
+        """The score of one reading's features by the names of `columns`; a missing one is at its healthy median."""
+        row = self._median.copy()
+        for column, name in enumerate(self.columns):
+            row[column] = x.get(name, row[column])
+        return float(self.score(row[np.newaxis])[0])
 
     def learn_one(self, x: Mapping[str, float]) -> None:
         """Does nothing: the model was fitted offline, and only thresholds learn on the stream."""
@@ -90,10 +101,11 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     def _drops(self, features: Floats) -> Floats:
         whole = self.score(features)
         drops = np.empty((len(features), len(self.signals)), np.float32)
-        for column in range(len(self.signals)):
+        for signal in range(len(self.signals)):
+            columns = np.arange(len(self._blocks)) * len(self.signals) + signal
             without = features.copy()
-            without[:, column] = 0.0
-            drops[:, column] = whole - self.score(without)
+            without[:, columns] = self._median[columns]
+            drops[:, signal] = whole - self.score(without)
         return drops
 
     def _run(self, output: str, features: Floats) -> Floats:
@@ -108,6 +120,34 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
         yield from ()  # a detector is nothing without a model, which only the caller of River's checks has
+
+
+def _layout(shape: list[Any], signals: int, has_median: bool) -> tuple[int, tuple[str, ...]]:
+    """Width and blocks of features of `shape`: each block has a column a signal, and up to 7 columns of padding follow.
+
+    For one signal, evidence and wide features may be as wide; then the model with medians is the one of wide features.
+    """
+    width = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else -1
+    for blocks in sorted(BLOCKS.values(), key=len, reverse=has_median):
+        if 0 <= width - len(blocks) * signals < 8:
+            return width, blocks
+    widths = " or ".join(str(len(blocks) * signals) for blocks in BLOCKS.values())
+    raise ModelError(
+        f"`features` must be [n, width] with a width of {widths} for {signals} signals, or up to 7 more, not {shape}"
+    )
+
+
+def _median(text: str | None, width: int) -> Floats:
+    """The healthy median of each column, from a model's metadata; 0 where it says nothing."""
+    if text is None:
+        return np.zeros(width, np.float32)
+    try:
+        median = np.array(msgspec.json.decode(text, type=list[float]), np.float32)
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"`median` in the model's metadata is no list of numbers: {error}") from error
+    if median.shape != (width,) or not np.isfinite(median).all():
+        raise ModelError(f"`median` in the model's metadata must be {width} finite numbers, and has {len(median)}")
+    return median
 
 
 def _open(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:

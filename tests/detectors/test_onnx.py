@@ -125,7 +125,7 @@ def test_a_model_that_is_none_is_refused() -> None:
     """Bytes that are no model, features of another width and another type are refused in words."""
     with pytest.raises(ModelError, match="ONNX Runtime refuses"):
         OnnxDetector(b"not a model", SIGNALS)
-    with pytest.raises(ModelError, match=r"width >= 9"):
+    with pytest.raises(ModelError, match=r"a width of 9 or 54 for 9 signals"):
         OnnxDetector(distance(), NAMES[:9])
     with pytest.raises(ModelError, match=r"float32\[n, 8\], not float64\[4, 8\]"):
         OnnxDetector(distance(), SIGNALS).score(features(4).astype(np.float64))

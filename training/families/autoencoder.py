@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPRegressor
 
 from anomaly.errors import ConfigError
 from training.families.family import Evidence, Fitted, Floats
-from training.families.label import add_score, fit_label_term, with_label
+from training.families.label import with_label_term
 from training.graph import Graph, pad, padded
 from training.tail import fit_tail
 
@@ -22,20 +22,19 @@ PENALTY = 10.0
 
 
 def fit_autoencoder(evidence: Evidence) -> Fitted:
-    """Length of what the network misses of the evidence, each signal over its healthy miss, plus the label term.
+    """Length of what the network misses of the evidence, each column over its healthy miss, plus the label term.
 
-    Signals are scaled to their healthy spread; layers 4k, k, 4k with tanh between, k = sqrt(signals) / 2, so that
-    60 signals give 16-4-16 (Hinton and Salakhutdinov 2006, shallow). tanh bounds what the network can follow:
+    Columns are scaled to their healthy spread; layers 4k, k, 4k with tanh between, k = sqrt(columns) / 2, so that
+    60 columns give 16-4-16 (Hinton and Salakhutdinov 2006, shallow). tanh bounds what the network can follow:
     evidence far outside the healthy is missed whole. Raises ConfigError for a single signal.
     """
-    width, signals = evidence.features.shape[1], evidence.signals
+    width, columns = evidence.features.shape[1], evidence.columns
     healthy = evidence.features[evidence.healthy]
-    spread = healthy[:, :signals].std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    network = _fit_network(healthy[:, :signals] / scale, evidence.seed)
+    mean, scale = evidence.scale()
+    network = _fit_network((healthy[:, :columns] - mean) / scale, evidence.seed)
 
     def missed(features: Floats) -> Floats:
-        inputs = features[:, :signals] / scale
+        inputs = (features[:, :columns] - mean) / scale
         return np.asarray(inputs - network.predict(inputs).reshape(inputs.shape))
 
     usual = np.sqrt(np.mean(missed(healthy) ** 2, axis=0))
@@ -45,29 +44,28 @@ def fit_autoencoder(evidence: Evidence) -> Fitted:
         return np.asarray(np.sqrt(np.sum((missed(features) / usual) ** 2, axis=1)))
 
     tail = fit_tail(length(healthy), "reconstruction error")
-    label = fit_label_term(evidence)
     graph = Graph()
-    inputs = graph.node("Mul", "features", graph.constant(pad(1 / scale, width)))
+    inputs = "features"
+    if mean.any():
+        inputs = graph.node("Sub", inputs, graph.constant(pad(mean, width)))
+    inputs = graph.node("Mul", inputs, graph.constant(pad(1 / scale, width)))
     rest = graph.node("Sub", inputs, _add_network(graph, inputs, network, width))
     rest = graph.node("Mul", rest, graph.constant(pad(1 / usual, width)))
     squares = graph.node("Mul", rest, rest)
-    graph.shares(squares, signals)
-    add_score(graph, tail.add_to(graph, graph.node("Sqrt", graph.row_sum(squares))), label)
-    return Fitted(
-        graph.to_bytes(width, signals),
-        lambda features: with_label(tail.nats(length(features)), label, features),
-    )
+    graph.shares(squares, evidence.signals, evidence.blocks)
+    own = tail.add_to(graph, graph.node("Sqrt", graph.row_sum(squares)))
+    return with_label_term(graph, own, lambda features: tail.nats(length(features)), evidence)
 
 
-def layers(signals: int) -> tuple[int, int, int]:
+def layers(columns: int) -> tuple[int, int, int]:
     """Widths of the hidden layers.
 
     >>> layers(60), layers(10)
     ((16, 4, 16), (8, 2, 8))
     """
-    if signals < 2:
+    if columns < 2:
         raise ConfigError("[model] family = `autoencoder` needs at least 2 signals; for one, take `distance`")
-    narrow = min(signals - 1, max(1, round(np.sqrt(signals) / 2)))
+    narrow = min(columns - 1, max(1, round(np.sqrt(columns) / 2)))
     return 4 * narrow, narrow, 4 * narrow
 
 

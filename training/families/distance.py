@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from anomaly.errors import ConfigError
 from training.families.family import Evidence, Fitted, Floats
-from training.families.label import add_score, fit_label_term, with_label
+from training.families.label import with_label_term
 from training.graph import Graph, pad
 from training.tail import fit_tail
 
@@ -14,11 +15,13 @@ def fit_distance(evidence: Evidence) -> Fitted:
     """Length of the evidence under the noise covariance, sqrt(e' C^-1 e), plus the label term.
 
     C comes from successive differences (`noise`), not from the healthy readings themselves, which already hold the
-    beginning of wear along the very direction of the fault.
+    beginning of wear along the very direction of the fault. Raises ConfigError for wide features, whose blocks are not
+    as noisy as single readings are.
     """
+    if evidence.blocks > 1:
+        raise ConfigError('[model] family = `distance` takes no wide features; write features = "evidence"')
     width = evidence.features.shape[1]
     inverse: Floats = np.linalg.inv(_shrunk(evidence.noise)).astype(np.float64)
-    label = fit_label_term(evidence)
     precision = pad(inverse, width)
 
     def length(features: Floats) -> Floats:
@@ -29,11 +32,7 @@ def fit_distance(evidence: Evidence) -> Fitted:
     parts = graph.node("Mul", "features", graph.node("MatMul", "features", graph.constant(precision)))
     graph.shares(parts, evidence.signals)
     own = tail.add_to(graph, graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts))))
-    add_score(graph, own, label)
-    return Fitted(
-        graph.to_bytes(width, evidence.signals),
-        lambda features: with_label(tail.nats(length(features)), label, features),
-    )
+    return with_label_term(graph, own, lambda features: tail.nats(length(features)), evidence)
 
 
 def _shrunk(covariance: Floats) -> Floats:

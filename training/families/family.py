@@ -14,7 +14,8 @@ Floats = NDArray[np.float64]
 class Evidence(NamedTuple):
     """What a family is fitted on: `features` [n, width] of training vehicles past burn-in, `healthy` [n],
     `late` [n] (unknown or fault, of vehicles with a confirmed fault), `noise` [d, d] the covariance of single
-    readings, `signals` d, `seed` of whatever is drawn."""
+    readings, `signals` d, `seed` of whatever is drawn; `blocks` of d columns (1, or 6 of wide features); and which
+    `label_term` is asked for."""
 
     features: Floats
     healthy: NDArray[np.bool_]
@@ -22,13 +23,37 @@ class Evidence(NamedTuple):
     noise: Floats
     signals: int
     seed: int
+    blocks: int = 1
+    label_term: Literal["logistic", "boosting"] = "logistic"
+
+    @property
+    def columns(self) -> int:
+        """Columns of `features` that are no padding."""
+        return self.blocks * self.signals
+
+    @property
+    def median(self) -> Floats | None:
+        """Healthy median of each column [width]; None where it is 0 by construction, as that of evidence is."""
+        return None if self.blocks == 1 else np.asarray(np.median(self.features[self.healthy], axis=0))
+
+    def scale(self) -> tuple[Floats, Floats]:
+        """Healthy mean and spread of each column [columns], a spread of 0 being 1; the mean of evidence is 0."""
+        healthy = self.features[self.healthy][:, : self.columns]
+        spread = healthy.std(axis=0)
+        mean = np.zeros(self.columns) if self.blocks == 1 else healthy.mean(axis=0)
+        return mean, np.where(spread > 0, spread, 1.0)
+
+
+ThresholdFrom = Literal["all", "validation"]
 
 
 class Fitted(NamedTuple):
-    """A fitted model: its ONNX bytes, and the estimator in float64 that they must agree with."""
+    """A fitted model: its ONNX bytes, the estimator in float64 that they must agree with, and whose healthy readings
+    its label term allows a threshold to be set with."""
 
     onnx: bytes
     score: Callable[[Floats], Floats]
+    threshold_from: ThresholdFrom = "all"
 
 
 class Family(NamedTuple):
@@ -40,4 +65,4 @@ class Family(NamedTuple):
     """
 
     fit: Callable[[Evidence], Fitted]
-    threshold_from: Literal["all", "validation"] = "all"
+    threshold_from: ThresholdFrom = "all"

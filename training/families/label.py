@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from training.families.family import Evidence, Floats
+from training.families.family import Evidence, Fitted, Floats
+from training.families.trees import Tree, add_trees, quantised
 from training.graph import Graph
 from training.tail import Tail, fit_tail
 
 CLIP = 15.0
+FEWEST_LATE = 30
+LEAST_TAIL = 0.1
+"""In log-odds. Boosting can give all healthy readings it saw the same few odds, which would make any step a leap."""
 
 
-class LabelTerm(NamedTuple):
+class Logistic(NamedTuple):
     """Logistic regression of "late" on scaled evidence, small and capped: alone it is blind to new faults."""
 
     weight: Floats
@@ -37,27 +43,84 @@ class LabelTerm(NamedTuple):
         return graph.node("Min", quarter, graph.constant(2.0))
 
 
-def fit_label_term(evidence: Evidence) -> LabelTerm | None:
-    """The label term, None where the history has no confirmed fault."""
-    if evidence.late.sum() < 30:
+class Boosting(NamedTuple):
+    """Boosted trees of "late" (Friedman 2001, on histograms): they may bend, and so count half and up to 3 nats.
+
+    `tail` is of the log-odds less `upper`, the 90 % point of the healthy ones, so that they keep their digits near it.
+    """
+
+    odds: Callable[[Floats], Floats]
+    trees: list[Tree]
+    upper: float
+    tail: Tail
+
+    def nats(self, features: Floats) -> Floats:
+        """min(nats / 2, 3) of the log-odds."""
+        return np.asarray(np.minimum(self.tail.nats(self.odds(features) - self.upper) / 2, 3.0))
+
+    def add_to(self, graph: Graph, features: str) -> str:
+        """The same in an ONNX graph."""
+        half = graph.node("Mul", self.tail.add_to(graph, add_trees(graph, features, self.trees)), graph.constant(0.5))
+        return graph.node("Min", half, graph.constant(3.0))
+
+
+def with_label_term(graph: Graph, own: str, nats: Callable[[Floats], Floats], evidence: Evidence) -> Fitted:
+    """The model: a family's own score, `own` in the graph and `nats` in float64, plus the label term that `evidence`
+    asks for where its history has confirmed faults."""
+    label = _fit(evidence)
+    if label is None:
+        graph.node("Identity", own, name="score")
+    else:
+        graph.node("Add", own, label.add_to(graph, "features"), name="score")
+    onnx = graph.to_bytes(evidence.features.shape[1], evidence.signals, evidence.median)
+    if label is None:
+        return Fitted(onnx, nats)
+    term = label
+    remembers = isinstance(term, Boosting)
+    return Fitted(onnx, lambda rows: nats(rows) + term.nats(rows), "validation" if remembers else "all")
+
+
+def _fit(evidence: Evidence) -> Logistic | Boosting | None:
+    if evidence.late.sum() < FEWEST_LATE:
         return None
+    return _fit_boosting(evidence) if evidence.label_term == "boosting" else _fit_logistic(evidence)
+
+
+def _fit_logistic(evidence: Evidence) -> Logistic:
     healthy = evidence.features[evidence.healthy]
     scale = np.where(healthy.std(axis=0) > 0, healthy.std(axis=0), 1.0)
     chosen = evidence.healthy | evidence.late
     inputs = np.clip(evidence.features / scale, -CLIP, CLIP)
     fit = LogisticRegression(C=0.1, max_iter=1_000).fit(inputs[chosen], evidence.late[chosen])
     odds = inputs[evidence.healthy] @ fit.coef_[0] + fit.intercept_[0]
-    return LabelTerm(fit.coef_[0], scale, float(fit.intercept_[0]), fit_tail(odds, "label term"))
+    return Logistic(fit.coef_[0], scale, float(fit.intercept_[0]), fit_tail(odds, "label term"))
 
 
-def add_score(graph: Graph, own: str, label: LabelTerm | None) -> None:
-    """Output `score`: the family's own nats, plus the label term where there is one."""
-    if label:
-        graph.node("Add", own, label.add_to(graph, "features"), name="score")
-    else:
-        graph.node("Identity", own, name="score")
+def _fit_boosting(evidence: Evidence) -> Boosting:
+    """100 trees of at most 15 leaves, at least 50 readings in each."""
+    columns = evidence.columns
+    chosen = evidence.healthy | evidence.late
+    fit = HistGradientBoostingClassifier(
+        max_leaf_nodes=15, min_samples_leaf=50, early_stopping=False, random_state=evidence.seed
+    ).fit(evidence.features[chosen, :columns], evidence.late[chosen])
+
+    def odds(features: Floats) -> Floats:
+        return np.asarray(fit.decision_function(features[:, :columns]))
+
+    healthy = odds(evidence.features[evidence.healthy])
+    median, upper = np.quantile(healthy, [0.5, 0.9])
+    beyond = healthy[healthy > upper] - upper
+    excess = float(beyond.mean()) if len(beyond) else 0.0
+    tail = Tail(-max(float(upper - median), LEAST_TAIL), 0.0, max(excess, LEAST_TAIL))
+    trees = [_tree(predictor.nodes) for (predictor,) in fit._predictors]  # noqa: SLF001  # no public way to them
+    base = float(np.ravel(fit._baseline_prediction)[0]) - float(upper)  # noqa: SLF001
+    trees[0] = trees[0]._replace(value=quantised(trees[0].value + base))
+    return Boosting(odds, trees, float(upper), tail)
 
 
-def with_label(own: Floats, label: LabelTerm | None, features: Floats) -> Floats:
-    """The same sum in float64."""
-    return own + label.nats(features) if label else own
+def _tree(nodes: np.ndarray) -> Tree:
+    """A tree of scikit-learn's, from its record array of nodes."""
+    leaf = nodes["is_leaf"].astype(bool)
+    left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+    value = quantised(nodes["value"].astype(np.float64))
+    return Tree(left, right, nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].astype(np.float64), value)
