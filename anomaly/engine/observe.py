@@ -89,6 +89,8 @@ def fresh(slots: NDArray[np.int64], signals: int, state: State) -> None:
         state.i8[slot, RESTARTED] = NEVER
         state.i4[slot, HEAD] = -1
         state.i4[slot, COHORT] = -1
+        for j in range(signals):
+            state.f4[slot, state.at.last + j] = F4(np.nan)
         forget(slot, signals, state)
 
 
