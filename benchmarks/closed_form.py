@@ -20,13 +20,12 @@ LN2, LN10 = math.log(2), math.log(10)
 def score_of(model: bytes, columns: int) -> Callable[[Floats], float]:
     """float64[columns] to nats: the largest of the tails of its quadratic forms.
 
-    A form is taken as the length of a projection, and one that is the rest beside another as what is missing to the
-    whole length: as many multiplications as there have to be.
+    Two forms are taken as the lengths of two projections: as many multiplications as there have to be.
     """
     graph = onnx.load_model_from_string(model).graph
     constants = {item.name: numpy_helper.to_array(item).astype(np.float64) for item in graph.initializer}
     forms = [constants[node.input[1]] for node in graph.node if node.op_type == "MatMul"]
-    forms = [form[:columns, :columns] for form in forms]
+    forms = [form[:columns, :columns] for form in forms if form.shape[0] == form.shape[1]]
     scalar = [_scalar(tail) for tail in _tails(graph, constants)]
     if len(forms) == 1:
         form, nats = forms[0], scalar[0]
@@ -39,22 +38,24 @@ def score_of(model: bytes, columns: int) -> Callable[[Floats], float]:
 
 
 def _pca(mean: Floats, forms: list[Floats], scalar: list[Callable[[float], float]]) -> Callable[[Floats], float]:
-    size, axis = np.linalg.eigh(forms[0])
-    kept = size > 1e-9 * size.max()
-    axes = np.ascontiguousarray(axis[:, kept])
-    weight = np.ascontiguousarray(size[kept])
-    if not np.allclose(np.eye(len(mean)) - axes @ axes.T, forms[1], atol=1e-4):
-        raise ValueError("the second form is not what the first leaves out")
+    """Both forms by one product: the squares of its first columns sum up to the one, those of the rest to the other."""
+    factors = [_factor(form) for form in forms]
+    both, first = np.ascontiguousarray(np.hstack(factors)), factors[0].shape[1]
     within, outside = scalar
 
     def score(row: Floats) -> float:
-        centred = row - mean
-        part = centred @ axes
-        squares = part * part
-        rest = float(centred @ centred) - float(squares.sum())
-        return max(within(math.sqrt(float(squares @ weight))), outside(math.sqrt(max(rest, 0.0))))
+        part = (row - mean) @ both
+        inside, rest = part[:first], part[first:]
+        return max(within(math.sqrt(float(inside @ inside))), outside(math.sqrt(float(rest @ rest))))
 
     return score
+
+
+def _factor(form: Floats) -> Floats:
+    """F [columns, rank] with form = F F'; that the rank is cut right shows in the agreement of the scores."""
+    size, axis = np.linalg.eigh(form)
+    kept = size > 1e-5 * size.max()
+    return np.asarray(axis[:, kept] * np.sqrt(size[kept]))
 
 
 def _tails(graph: Any, constants: dict[str, Floats]) -> list[Tail]:

@@ -124,5 +124,7 @@ def table(rows: list[Row]) -> str:
             figures = [shown(value, goal.unit) for value in (row.ours, goal.floor, goal.aim, row.peers)]
             ours, floor, aim, theirs = figures
             start = f"{goal.what:66} {ours:>12} {floor:>12} {aim:>12}  "
-            lines.append(f"{start}{row.peer:38} {theirs:>12} {ratio:>8}  {goal.verdict(row.ours)}{row.note and '  '}{row.note}")
+            lines.append(
+                f"{start}{row.peer:38} {theirs:>12} {ratio:>8}  {goal.verdict(row.ours)}{row.note and '  '}{row.note}"
+            )
     return "\n".join(lines)

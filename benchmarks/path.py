@@ -144,4 +144,3 @@ def million(worlds: Worlds) -> list[Row]:
         ratio = float(np.median(found["many"] / found["few"]))
         rows.append(Row(key, ratio, note=f"{rate(found['many']):,.0f} readings/s"))
     return rows
-

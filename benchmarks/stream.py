@@ -58,7 +58,9 @@ def fleet(shape: Shape = Shape(), name: str = "bench") -> Fleet:
     tables = []
     for j, signal in enumerate(names(shape.signals)):
         level, spread = LEVEL[j % 10], SPREAD[j % 10]
-        limits = f"min = {level - 30 * spread}\nmax = {level + 30 * spread}\nmax_step = {25 * spread}\nstuck_after = 60\n"
+        limits = (
+            f"min = {level - 30 * spread}\nmax = {level + 30 * spread}\nmax_step = {25 * spread}\nstuck_after = 60\n"
+        )
         tables.append(f"[signals.{signal}]\n{limits}")
     text = f"""
 [fleet]
