@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core.caching import FunctionCache
@@ -39,7 +40,7 @@ def kernel(function: F) -> F:
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    compiled = njit(error_model="numpy", _nrt=False)(function)
+    compiled = njit(error_model="numpy", _nrt=False, forceinline=True)(function)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:
@@ -91,3 +92,53 @@ def _compiled_prefetch(array: Any, place: Any) -> Any:
         _prefetch(array, place)
 
     return hint
+
+
+def load64(array: Any, place: Any) -> Any:
+    """The 8 bytes of a uint8[n] from `place` on as a number, the first the lowest; the caller knows they are there."""
+    return np.uint64(int.from_bytes(array[place : place + 8].tobytes(), "little"))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _load64(_context: Any, array: Any, place: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.gep(data, [arguments[1]], source_etype=ir.IntType(8))
+        return builder.load(address, align=1, typ=ir.IntType(64))
+
+    return types.uint64(array, types.intp), generate
+
+
+@overload(load64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+def _compiled_load64(array: Any, place: Any) -> Any:
+    del array, place
+
+    def load(array: Any, place: Any) -> Any:
+        return _load64(array, place)
+
+    return load
+
+
+def trailing_zeros(word: Any) -> Any:
+    """How many of a uint64's lowest bits are 0; `word` is not 0."""
+    return np.uint64((int(word) & -int(word)).bit_length() - 1)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _trailing_zeros(_context: Any, word: Any) -> Any:
+    del word
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@overload(trailing_zeros, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+def _compiled_trailing_zeros(word: Any) -> Any:
+    del word
+
+    def count(word: Any) -> Any:
+        return _trailing_zeros(word)
+
+    return count

@@ -228,6 +228,8 @@ class Engine:
         self._relink = False
 
     def _score(self, slots: NDArray[np.int64], features: Floats, decided: NDArray[np.int64]) -> Floats:
+        if len(self._arms) == 1 and len(decided) == len(slots):
+            return self._arms[0].model.scorer.score(features)
         scores = np.zeros(len(slots), np.float32)
         arms = self._state.arms[slots[decided]]
         for position, arm in enumerate(self._arms):
@@ -399,7 +401,7 @@ def _observed(count: int, waiting: int, frame: Frame) -> Observed:
         warm=np.zeros(count, np.float32),
         restart_row=np.zeros(waiting, np.int64),
         restart=np.zeros(waiting, np.int64),
-        scratch=np.zeros(signals, np.float32),
+        scratch=np.zeros((4, signals), np.float32),
         masked=np.zeros(layout.REASONS, np.int64),
     )
 

@@ -120,7 +120,7 @@ class Restarts(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What `observe` fills in, one row a reading; `scratch` [d]; `masked` [REASONS] adds up over the batch."""
+    """What `observe` fills in, one row a reading; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
     features: NDArray[np.float32]

@@ -122,48 +122,53 @@ def restart(slot: int, signals: int, state: State) -> None:
 @kernel
 def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameArrays) -> int:
     """The nearest regime by the regime signals that are there; without any, the one before."""
-    signals = frame.mean.shape[1]
+    signals, fields = frame.mean.shape[1], frame.center.shape[1]
+    seen = 0
+    for c in range(fields):
+        seen += 1 if np.isfinite(values[i, signals + c]) else 0
+    if seen == 0:
+        return before
     best = np.inf
     regime = before
     for r in range(frame.center.shape[0]):
         distance = np.float64(0.0)
-        seen = 0
-        for c in range(frame.center.shape[1]):
+        for c in range(fields):
             x = np.float64(values[i, signals + c])
-            if np.isfinite(x):
-                step = (x - frame.center[r, c]) * frame.inv_scale[c]
-                distance += step * step
-                seen += 1
-        if seen > 0 and distance < best:
+            step = (x - frame.center[r, c]) * frame.inv_scale[c]
+            distance += step * step if np.isfinite(x) else np.float64(0.0)
+        if distance < best:
             best = distance
             regime = r
     return regime
 
 
 @kernel
-def judge(i: int, j: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits) -> int:
-    """Why value j of reading i must not be used (0: it may); keeps count of equal values and of the last one.
+def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits, out: Observed) -> None:
+    """Why values of reading i must not be used (0: they may); keeps count of equal values and of the last one.
 
     One that is physically impossible is no last one: neither does a gap repeat it, nor is the way back from it a jump.
     """
     signals = limits.low.shape[0]
-    value = values[i, j]
-    last = state.f4[slot, state.at.last + j]
-    if not np.isfinite(value):
-        return MISSING
-    if value < limits.low[j] or value > limits.high[j]:
-        return RANGE
-    state.f4[slot, state.at.last + j] = value
-    if value == last:
-        if state.u2[slot, state.at.equal + j] < 65_535:
-            state.u2[slot, state.at.equal + j] += 1
+    at = state.at
+    found = np.uint8(0)
+    for j in range(signals):
+        value, last, equal = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
+        inside = np.isfinite(value) and value >= limits.low[j] and value <= limits.high[j]
+        again = np.uint16(min(np.int64(equal) + 1, 65_535)) if value == last else np.uint16(0)
+        stuck = limits.stuck_after[j] > 0 and np.int64(again) >= limits.stuck_after[j]
+        reason = np.uint8(STUCK) if stuck else np.uint8(0)
+        reason = np.uint8(STEP) if abs(value - last) > limits.max_step[j] else reason
+        reason = reason if inside else np.uint8(RANGE)
+        reason = reason if np.isfinite(value) else np.uint8(MISSING)
+        state.f4[slot, at.last + j] = value if inside else last
+        state.u2[slot, at.equal + j] = again if inside else equal
+        out.reason[i, j] = reason
+        found |= reason
+    if found == 0:
+        out.masked[0] += signals
     else:
-        state.u2[slot, state.at.equal + j] = 0
-    if abs(value - last) > limits.max_step[j]:
-        return STEP
-    if limits.stuck_after[j] > 0 and state.u2[slot, state.at.equal + j] >= limits.stuck_after[j]:
-        return STUCK
-    return 0
+        for j in range(signals):
+            out.masked[out.reason[i, j]] += 1
 
 
 @kernel
@@ -245,11 +250,11 @@ def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[n
         if seen > 0:
             trust = min(F4(1.0), F4(seen) / F4(frame.burn_in))
             own = (state.f4[slot, state.at.baseline + j] / F4(seen) - frame.prior[j]) * trust
-        scratch[j] = own
+        scratch[0, j] = own
     for j in range(signals):
         baseline = frame.prior[j]
         for k in range(signals):
-            baseline += frame.gain[j, k] * scratch[k]
+            baseline += frame.gain[j, k] * scratch[0, k]
         state.f4[slot, state.at.baseline + j] = baseline
     forget(slot, signals, state)
 
@@ -258,49 +263,99 @@ def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[n
 def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
     """The feature row of reading i: what is known of the signals that are not silent, rescaled by their number."""
     signals = frame.prior.shape[0]
+    at = state.at
     heard = 0
     for j in range(signals):
-        if state.u1[slot, state.at.silent + j] <= limits.silent_after:
-            heard += 1
+        heard += 1 if state.u1[slot, at.silent + j] <= limits.silent_after else 0
     scale = np.sqrt(F4(signals) / F4(max(heard, 1)))
     first = 0
     if frame.wide:
         first = 2 * signals
         for j in range(signals):
-            there = state.u1[slot, state.at.silent + j] == 0
-            kept = scale if state.u1[slot, state.at.silent + j] <= limits.silent_after else F4(0.0)
+            there = state.u1[slot, at.silent + j] == 0
             out.features[i, j] = out.features[i, j] * scale if there else F4(0.0)
             out.features[i, signals + j] = out.features[i, signals + j] * scale if there else F4(0.0)
-            out.features[i, 3 * signals + j] = state.f4[slot, state.at.fast + j] * kept
-            out.features[i, 4 * signals + j] = state.f4[slot, state.at.slow + j] * kept
-            out.features[i, 5 * signals + j] = np.sqrt(state.f4[slot, state.at.variance + j]) * kept
+        for j in range(signals):
+            kept = scale if state.u1[slot, at.silent + j] <= limits.silent_after else F4(0.0)
+            out.features[i, 3 * signals + j] = state.f4[slot, at.fast + j] * kept
+            out.features[i, 4 * signals + j] = state.f4[slot, at.slow + j] * kept
+            out.features[i, 5 * signals + j] = np.sqrt(state.f4[slot, at.variance + j]) * kept
     for j in range(signals):
-        feature = F4(0.0)
-        if state.u1[slot, state.at.silent + j] <= limits.silent_after:
-            feature = state.f4[slot, state.at.evidence + j] * scale
-        out.features[i, first + j] = feature
-    for j in range(6 * signals if frame.wide else signals, out.features.shape[1]):
-        out.features[i, j] = F4(0.0)
+        kept = scale if state.u1[slot, at.silent + j] <= limits.silent_after else F4(0.0)
+        out.features[i, first + j] = state.f4[slot, at.evidence + j] * kept
 
 
 @kernel
-def widen(i: int, j: int, slot: int, deviation: np.float32, frame: FrameArrays, state: State, out: Observed) -> None:
+def widen(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
     """What wide features ask for beyond the evidence; before the evidence takes the deviation in.
 
     The variance is West's (1979) update with exponential weights: v = (1 - w) (v + w d^2), d to the mean before.
     """
     signals = frame.prior.shape[0]
     at = state.at
-    before = state.f4[slot, at.before + j]
-    out.features[i, j] = deviation
-    out.features[i, signals + j] = deviation - before if np.isfinite(before) else F4(0.0)
-    state.f4[slot, at.before + j] = deviation
-    fast, slow = state.f4[slot, at.fast + j], state.f4[slot, at.slow + j]
-    state.f4[slot, at.fast + j] = fast + FAST * (deviation - fast)
-    state.f4[slot, at.slow + j] = slow + SLOW * (deviation - slow)
-    step = deviation - state.f4[slot, at.evidence + j]
-    variance = state.f4[slot, at.variance + j]
-    state.f4[slot, at.variance + j] = (F4(1.0) - frame.weight) * (variance + frame.weight * step * step)
+    for j in range(signals):
+        deviation, used = out.scratch[1, j], out.scratch[3, j] > F4(0.0)
+        before, variance = state.f4[slot, at.before + j], state.f4[slot, at.variance + j]
+        step = deviation - state.f4[slot, at.evidence + j]
+        wider = (F4(1.0) - frame.weight) * (variance + frame.weight * step * step)
+        out.features[i, j] = deviation
+        out.features[i, signals + j] = deviation - before if np.isfinite(before) else F4(0.0)
+        state.f4[slot, at.before + j] = deviation if used else before
+        state.f4[slot, at.variance + j] = wider if used else variance
+    for j in range(signals):
+        deviation, used = out.scratch[1, j], out.scratch[3, j] > F4(0.0)
+        fast, slow = state.f4[slot, at.fast + j], state.f4[slot, at.slow + j]
+        state.f4[slot, at.fast + j] = fast + FAST * (deviation - fast) if used else fast
+        state.f4[slot, at.slow + j] = slow + SLOW * (deviation - slow) if used else slow
+
+
+@kernel
+def compare(
+    i: int,
+    slot: int,
+    values: NDArray[np.float32],
+    frame: FrameArrays,
+    limits: Limits,
+    state: State,
+    cohorts: Cohorts,
+    out: Observed,
+) -> None:
+    """Rows of `scratch`: place among the healthy of the regime, deviation from what is usual, the usual, 1 where used."""
+    signals = frame.prior.shape[0]
+    at = state.at
+    cohort, regime = state.i4[slot, COHORT], state.u2[slot, REGIME]
+    for j in range(signals):
+        filled = state.f4[slot, at.last + j] if limits.previous[j] else limits.fill[j]
+        value = filled if out.reason[i, j] == MISSING else values[i, j]
+        used = out.reason[i, j] <= MISSING and np.isfinite(value)
+        z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j])
+        out.scratch[0, j] = min(max(z, -CLIP), CLIP) if used else F4(0.0)
+        out.scratch[3, j] = F4(1.0) if used else F4(0.0)
+    if state.i4[slot, COUNT] >= frame.burn_in:
+        for j in range(signals):
+            out.scratch[2, j] = state.f4[slot, at.baseline + j]
+    else:
+        for j in range(signals):
+            out.scratch[2, j] = frame.prior[j]
+    if cohort >= 0:
+        for j in range(signals):
+            shift = cohorts.shift[cohort, j]
+            out.center[i, j] = out.scratch[2, j] + shift
+            out.scratch[1, j] = out.scratch[0, j] - shift - out.scratch[2, j]
+    else:
+        for j in range(signals):
+            out.center[i, j] = out.scratch[2, j]
+            out.scratch[1, j] = out.scratch[0, j] - out.scratch[2, j]
+
+
+@kernel
+def count_cohort(slot: int, period: int, state: State, cohorts: Cohorts, out: Observed) -> None:
+    """The reading's places beside what is usual for its vehicle, into the histograms of its cohort."""
+    cohort = state.i4[slot, COHORT]
+    for j in range(out.scratch.shape[1]):
+        if out.scratch[3, j] > F4(0.0):
+            place = (out.scratch[0, j] - out.scratch[2, j]) * F4(10.0) + F4(120.5)
+            cohorts.histogram[cohort, period % PERIODS, j, np.int64(min(max(place, F4(0.0)), F4(240.0)))] += 1
 
 
 @kernel
@@ -315,42 +370,36 @@ def learn(
     period: int,
     out: Observed,
 ) -> None:
-    """One accepted reading into its vehicle's state: quality, context, baseline, evidence."""
+    """One accepted reading into its vehicle's state: quality, context, baseline, evidence.
+
+    Short loops without branches over the signals, which the compiler makes vector instructions of.
+    """
     signals = frame.prior.shape[0]
+    at = state.at
     cohort = state.i4[slot, COHORT]
     regime = find_regime(values, i, state.u2[slot, REGIME], frame)
     state.u2[slot, REGIME] = regime
     out.regime[i] = regime
     warm = state.i4[slot, COUNT] >= frame.burn_in
-    counted = warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]
+    judge(i, slot, values, state, limits, out)
+    compare(i, slot, values, frame, limits, state, cohorts, out)
+    if warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]:
+        count_cohort(slot, period, state, cohorts, out)
+    if frame.wide:
+        widen(i, slot, frame, state, out)
     for j in range(signals):
-        reason = judge(i, j, slot, values, state, limits)
-        value = values[i, j]
-        if reason == MISSING:
-            value = state.f4[slot, state.at.last + j] if limits.previous[j] else limits.fill[j]
-        out.reason[i, j] = reason
-        out.masked[reason] += 1
-        shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
-        usual = state.f4[slot, state.at.baseline + j] if warm else frame.prior[j]
-        out.center[i, j] = usual + shift
-        if reason > MISSING or not np.isfinite(value):
-            if state.u1[slot, state.at.silent + j] < 255:
-                state.u1[slot, state.at.silent + j] += 1
-            continue
-        state.u1[slot, state.at.silent + j] = 0
-        z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j])
-        z = min(max(z, -CLIP), CLIP)
-        if counted:
-            place = min(max((z - usual) * F4(10.0) + F4(120.5), F4(0.0)), F4(240.0))
-            cohorts.histogram[cohort, period % PERIODS, j, np.int64(place)] += 1
-        deviation = z - shift - usual
-        if frame.wide:
-            widen(i, j, slot, deviation, frame, state, out)
-        evidence = state.f4[slot, state.at.evidence + j]
-        state.f4[slot, state.at.evidence + j] = evidence + frame.weight * (deviation - evidence)
-        if not warm:
-            state.f4[slot, state.at.baseline + j] += z - shift
-            state.u2[slot, state.at.burned + j] += 1
+        evidence = state.f4[slot, at.evidence + j]
+        nearer = evidence + frame.weight * (out.scratch[1, j] - evidence)
+        state.f4[slot, at.evidence + j] = nearer if out.scratch[3, j] > F4(0.0) else evidence
+    for j in range(signals):
+        unheard = min(np.int64(state.u1[slot, at.silent + j]) + 1, 255)
+        state.u1[slot, at.silent + j] = np.uint8(0) if out.scratch[3, j] > F4(0.0) else np.uint8(unheard)
+    if not warm:
+        for j in range(signals):
+            shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
+            used = out.scratch[3, j] > F4(0.0)
+            state.f4[slot, at.baseline + j] += out.scratch[0, j] - shift if used else F4(0.0)
+            state.u2[slot, at.burned + j] += np.uint16(1) if used else np.uint16(0)
 
 
 @kernel
