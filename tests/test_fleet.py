@@ -133,3 +133,27 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     """The message names the command that writes a fleet file."""
     with pytest.raises(ConfigError, match="anomaly init HISTORY"):
         fleets.load(tmp_path / "fleet.toml")
+
+
+@pytest.mark.parametrize(
+    ("family", "instead"),
+    [
+        ("local-outlier-factor", "slower than scikit-learn itself; write `distance`, or `isolation-forest`"),
+        ("elliptic-envelope", "no converter to ONNX; write `distance`"),
+        ("one-class-svm", "write `isolation-forest` or `autoencoder`; `anomaly backtest --model river:OneClassSVM`"),
+    ],
+)
+def test_a_family_that_is_refused_says_why_and_what_instead(family: str, instead: str) -> None:
+    """Who asks for a family that would be too slow or cannot be exported is told which to write."""
+    (problem,) = problems(f'[signals.a]\n[model]\nfamily = "{family}"\n')
+    assert problem.startswith(f"model.family: '{family}' is refused: ")
+    assert instead in problem
+
+
+def test_wide_features_are_for_the_families_that_take_them() -> None:
+    """`distance` on wide features is refused with both ways out; the others take them."""
+    wide = '[signals.a]\n[model]\nfeatures = "wide"\n'
+    (problem,) = problems(wide)
+    assert 'write features = "evidence", or one of family = "pca"' in problem
+    for family in ("pca", "isolation-forest", "autoencoder"):
+        assert fleet(f'{wide}family = "{family}"\n').model.features == "wide"

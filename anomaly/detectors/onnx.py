@@ -142,7 +142,8 @@ def _median(text: str | None, width: int) -> Floats:
     if text is None:
         return np.zeros(width, np.float32)
     try:
-        median = np.array(msgspec.json.decode(text, type=list[float]), np.float32)
+        with np.errstate(over="ignore"):  # infinite, and refused below
+            median = np.array(msgspec.json.decode(text, type=list[float]), np.float32)
     except msgspec.MsgspecError as error:
         raise ModelError(f"`median` in the model's metadata is no list of numbers: {error}") from error
     if median.shape != (width,) or not np.isfinite(median).all():

@@ -84,7 +84,7 @@ def _try(model: bytes, signals: int) -> None:
     features = np.random.default_rng(0).normal(0.0, 3.0, (ROWS, detector.width)).astype(np.float32)
     features[0] = 0.0
     features[1] *= 10.0
-    features[:, signals:] = 0.0
+    features[:, len(detector.columns) :] = 0.0
     scores = detector.score(features)
     if scores.shape != (ROWS,) or not np.all(np.isfinite(scores) & (scores >= 0.0)):
         raise ModelError(f"scores must be {ROWS} finite numbers >= 0; the trial run gave {_span(scores)}")

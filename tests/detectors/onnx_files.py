@@ -35,6 +35,7 @@ def model(nodes: list[Any], tensors: list[Any], **changes: Any) -> bytes:
     opsets = [helper.make_opsetid(*pair) for pair in changes.get("opsets", [("", 17)])]
     made = helper.make_model(graph, opset_imports=opsets)
     made.ir_version = 9
+    helper.set_model_props(made, changes.get("properties", {}))
     return made.SerializeToString()
 
 
@@ -57,6 +58,18 @@ def distance(width: int = 8, signals: int = len(SIGNALS), contribution: bool = F
         nodes.append(helper.make_node("Gather", ["parts", "columns"], ["contribution"], axis=1))
         outputs.append(port("contribution", ["n", signals]))
     return model(nodes, tensors, inputs=[port("features", ["n", width])], outputs=outputs)
+
+
+def wide(median: str | None, signals: int = len(SIGNALS)) -> bytes:
+    """score = sum of |features|, for 6 columns a signal, with this `median` in the metadata (None: without)."""
+    nodes = [
+        helper.make_node("Abs", ["features"], ["size"]),
+        helper.make_node("ReduceSum", ["size", "axis"], ["score"], keepdims=0),
+    ]
+    axis = numpy_helper.from_array(np.array([1], np.int64), "axis")
+    properties = {} if median is None else {"median": median}
+    width = -(-6 * signals // 8) * 8
+    return model(nodes, [axis], inputs=[port("features", ["n", width])], properties=properties)
 
 
 def features(count: int, width: int = 8, signals: int = len(SIGNALS), seed: int = 1) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import ThresholdPolicy
 from anomaly.errors import ModelError
 from anomaly.thresholds.adaptive import AdaptiveThreshold
-from tests.detectors.onnx_files import SIGNALS, distance, features, precision
+from tests.detectors.onnx_files import SIGNALS, distance, features, precision, wide
 
 NAMES = [f"s{j}" for j in range(64)]
 
@@ -129,3 +130,48 @@ def test_a_model_that_is_none_is_refused() -> None:
         OnnxDetector(distance(), NAMES[:9])
     with pytest.raises(ModelError, match=r"float32\[n, 8\], not float64\[4, 8\]"):
         OnnxDetector(distance(), SIGNALS).score(features(4).astype(np.float64))
+
+
+@pytest.mark.parametrize("width", [16, 17, 26, 32, 64])
+def test_features_are_a_block_or_six(width: int) -> None:
+    """A width that is neither one column a signal nor six, up to 7 of padding apart, is refused with what would be."""
+    with pytest.raises(ModelError, match="a width of 3 or 18 for 3 signals, or up to 7 more"):
+        OnnxDetector(distance(width, 3), SIGNALS)
+
+
+def test_wide_features_are_six_columns_a_signal() -> None:
+    """The columns of wide features are named after block and signal, those of evidence after the signal."""
+    columns = OnnxDetector(wide(None), SIGNALS).columns
+    assert len(columns) == 18
+    assert (columns[0], columns[4], columns[17]) == ("deviation.a", "change.b", "spread.c")
+    assert OnnxDetector(distance(), SIGNALS).columns == SIGNALS
+
+
+def test_a_drop_in_score_is_of_all_columns_of_a_signal_at_their_medians() -> None:
+    """Where a median is not 0, a column there has no part in the score's drop, and a column at 0 has."""
+    median = [0.0] * 15 + [1.0] * 3 + [0.0] * 6
+    detector = OnnxDetector(wide(json.dumps(median)), SIGNALS)
+    row = np.array([median], np.float32)
+    row[0, [0, 7, 10]] = [1.0, 2.0, 5.0]
+    assert np.allclose(detector.contributions(row), [[1 / 8, 7 / 8, 0.0]])
+    unaware = OnnxDetector(wide(None), SIGNALS)
+    assert np.allclose(unaware.contributions(row), [[2 / 11, 8 / 11, 1 / 11]])
+
+
+def test_one_reading_of_wide_features_scores_the_same() -> None:
+    """By name of its columns a reading scores as in a batch; what is missing is at its median."""
+    detector = OnnxDetector(wide(json.dumps([0.0] * 15 + [1.0] * 3 + [0.0] * 6)), SIGNALS)
+    assert detector.score_one({"change.b": -2.0, "spread.a": 4.0}) == 2.0 + 4.0 + 1.0 + 1.0
+
+
+def test_for_one_signal_the_median_tells_wide_features() -> None:
+    """Evidence and wide features of a single signal are both 8 columns wide."""
+    assert OnnxDetector(distance(8, 1), ["a"]).columns == ("a",)
+    assert len(OnnxDetector(wide(json.dumps([0.0] * 8), 1), ["a"]).columns) == 6
+
+
+@pytest.mark.parametrize("median", ["", "{}", "[1.0, 2.0]", "[1e39" + ", 0.0" * 23 + "]", "[" * 1_000])
+def test_medians_that_are_none_are_refused(median: str) -> None:
+    """Metadata that is no list of as many finite numbers as there are columns is refused."""
+    with pytest.raises(ModelError, match="`median` in the model's metadata"):
+        OnnxDetector(wide(median), SIGNALS)

@@ -13,6 +13,7 @@ from anomaly.cli.init import Request, fleet_file
 from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import Model
 from anomaly.errors import DataError, GateError
+from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label
@@ -20,7 +21,7 @@ from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.families import FAMILIES, Fitted
 from training.figures import Figures
-from training.fit import check_parity, check_reach, fit
+from training.fit import build_matrix, check_parity, check_reach, fit
 from training.history import History, Sources, load_history, make_history, split_vehicles
 
 FLEET = """
@@ -41,9 +42,10 @@ burn_in = 10
 """
 
 
-def fleet(family: str = "distance") -> Fleet:
+def fleet(family: str = "distance", features: str = "evidence", label_term: str = "logistic") -> Fleet:
     """The fleet file of `wearing`."""
-    return settings.parse(FLEET + f'[model]\nfamily = "{family}"\n', Fleet, "fleet.toml")
+    model = f'[model]\nfamily = "{family}"\nfeatures = "{features}"\nlabel_term = "{label_term}"\n'
+    return settings.parse(FLEET + model, Fleet, "fleet.toml")
 
 
 def wearing(seed: int = 0, vehicles: int = 24, life: int = 150) -> History:
@@ -60,14 +62,22 @@ def wearing(seed: int = 0, vehicles: int = 24, life: int = 150) -> History:
     return make_history(fleet(), batch, [], [], [])
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_family_finds_wear_within_the_budget(family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "features", "label_term"),
+    [
+        *((family, "evidence", "logistic") for family in sorted(FAMILIES)),
+        *((family, "wide", "logistic") for family in ("pca", "autoencoder")),
+        ("distance", "evidence", "boosting"),
+    ],
+)
+def test_every_family_finds_wear_within_the_budget(family: str, features: str, label_term: str) -> None:
     """Each family sees all failures of vehicles it was not fitted on, at few false alarms; its export is exact."""
     history = wearing(1)
     split = split_vehicles(history.names, 0, 1)
-    trained = fit(fleet(family), history, split, 0)
+    made = fleet(family, features, label_term)
+    trained = fit(made, history, split, 0)
     model = Model("wearing/1", "d", OnnxDetector(trained.onnx, trained.frame.signals), *trained[2:5])
-    figures = backtest(fleet(family), trained.frame, model, history.of(split.test)).figures
+    figures = backtest(made, trained.frame, model, history.of(split.test)).figures
     assert trained.parity <= 1e-5
     assert figures.detected == 1.0
     assert figures.lead > 30
@@ -86,6 +96,30 @@ def test_the_threshold_of_a_forest_comes_from_validation_vehicles(monkeypatch: p
     assert alone.figures.false_alarm_episodes == 0
     assert alone.onnx == pooled.onnx
     assert (alone.k, alone.q_fleet) != (pooled.k, pooled.q_fleet)
+
+
+def test_a_forest_is_fitted_on_wide_features() -> None:
+    """Its export is exact, its frame says that it is wide, and its matrix has a column in each of six blocks."""
+    history = wearing(1)
+    made = fleet("isolation-forest", "wide")
+    trained = fit(made, history, split_vehicles(history.names, 0, 1), 0)
+    assert trained.parity <= 1e-5
+    assert (trained.frame.features, trained.frame.width) == ("wide", 24)
+    columns = build_matrix(made, trained.frame, history).features[:, :18]
+    assert (np.abs(columns).max(axis=0) > 0).all()
+
+
+def test_the_threshold_under_a_boosted_label_term_comes_from_validation_vehicles() -> None:
+    """Healthy readings of vehicles that the trees were fitted on have no part in k and in the fleet's quantile."""
+    history = wearing(1)
+    split = split_vehicles(history.names, 0, 1)
+    made = fleet(label_term="boosting")
+    trained = fit(made, history, split, 0)
+    chosen = history.of(split.validation)
+    matrix = build_matrix(made, trained.frame, chosen)
+    healthy = (chosen.health[matrix.kept] == HEALTHY) & matrix.warm
+    scores = OnnxDetector(trained.onnx, trained.frame.signals).score(matrix.features[healthy])
+    assert trained.q_fleet == pytest.approx(np.quantile(scores, 0.95), rel=1e-6)
 
 
 def test_a_threshold_beyond_the_ceiling_of_a_model_is_refused() -> None:
