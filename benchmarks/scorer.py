@@ -21,7 +21,7 @@ from anomaly.service.metrics import Metrics
 from anomaly.service.scorer import Options, Scorer
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.ports import Record
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.encode import encode_readings
 from benchmarks.river_per_event import RiverPerEvent
 from benchmarks.stream import stream
 from training.fit import fit

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from anomaly.errors import DataError
-from anomaly.telemetry.decode import decode_labels
+from anomaly.telemetry.decode_records import decode_labels
 from anomaly.telemetry.records import Label
 
 CONFIRMED = frozenset({"fault", "fixed"})

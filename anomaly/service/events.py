@@ -9,7 +9,7 @@ from anomaly.engine.engine import Restart
 from anomaly.feedback.restarts import restart_of
 from anomaly.fleet import Fleet
 from anomaly.stream.ports import Block, Log, Reader
-from anomaly.telemetry.decode import decode_events, decode_labels
+from anomaly.telemetry.decode_records import decode_events, decode_labels
 from anomaly.telemetry.records import Label, VehicleEvent
 
 TOPICS = ("vehicle-events", "labels")

@@ -15,7 +15,7 @@ from anomaly.fleet import Fleet
 from anomaly.stream.partitions import partition_of
 from anomaly.stream.ports import Record, Sink
 from anomaly.telemetry import files
-from anomaly.telemetry.decode import encode_readings, packed
+from anomaly.telemetry.encode import encode_message, encode_readings
 from anomaly.telemetry.records import Label, VehicleEvent
 
 TICKS_PER_S = {"ms": 1_000.0, "s": 1.0, "cycles": 1.0}
@@ -28,13 +28,13 @@ _NAP_S = 0.05
 
 
 class Feed(NamedTuple):
-    """n records in order of time: `ts` int64[n], `vehicles` n ids, the messages of any stretch of them, and how
-    several become one."""
+    """n records in order of time: `ts` int64[n], `vehicles` n ids, the messages of any stretch of them, and for
+    readings the one message of any rows of them."""
 
     ts: NDArray[np.int64]
     vehicles: Sequence[str]
     messages: Callable[[int, int], list[bytes]]
-    packed: Callable[[list[bytes]], bytes] = b"".join
+    packed: Callable[[NDArray[np.int64]], bytes] | None = None
 
 
 class Pace(NamedTuple):
@@ -51,7 +51,7 @@ def readings(path: Path, fleet: Fleet) -> Feed:
         batch.ts,
         batch.vehicles,
         lambda start, stop: encode_readings(batch.rows(start, stop), fleet),
-        lambda messages: packed(messages, fleet),
+        lambda rows: encode_message(batch.take(rows), fleet),
     )
 
 
@@ -90,17 +90,17 @@ def _due(ts: NDArray[np.int64], pace: Pace, elapsed_s: float) -> int:
 
 def _packed(feed: Feed, stretch: tuple[int, int], partitions: int, pack: int) -> list[Record]:
     """The stretch as records; packed, a message has readings of one partition, in order of time."""
-    keys = [vehicle.encode() for vehicle in feed.vehicles[slice(*stretch)]]
-    values = feed.messages(*stretch)
-    if pack == 1:
-        return [Record(key, value) for key, value in zip(keys, values, strict=True)]
-    homes: dict[int, list[bytes]] = {}
-    for key, value in zip(keys, values, strict=True):
-        homes.setdefault(partition_of(key, partitions), []).append(value)
+    start, stop = stretch
+    keys = [vehicle.encode() for vehicle in feed.vehicles[start:stop]]
+    packed = feed.packed
+    if pack == 1 or packed is None:
+        return [Record(key, value) for key, value in zip(keys, feed.messages(start, stop), strict=True)]
+    home = np.array([partition_of(key, partitions) for key in keys], np.int64)
+    groups = ((number, start + np.flatnonzero(home == number)) for number in np.unique(home).tolist())
     return [
-        Record(None, feed.packed(home[start : start + pack]), number)
-        for number, home in homes.items()
-        for start in range(0, len(home), pack)
+        Record(None, packed(rows[first : first + pack]), number)
+        for number, rows in groups
+        for first in range(0, len(rows), pack)
     ]
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet, TimeUnit
 from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.decode import event_problem, label_problem, plain_reason
+from anomaly.telemetry.decode_records import event_problem, label_problem
 from anomaly.telemetry.records import Label, VehicleEvent
 from anomaly.telemetry.table import is_numeric, read_table, ticks, vehicle_ids
+from anomaly.telemetry.typed import plain_reason
 
 T = TypeVar("T", VehicleEvent, Label)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly.errors import DataError
 from anomaly.fleet import TimeUnit
-from anomaly.telemetry.decode import TICKS_LIMIT
+from anomaly.telemetry.typed import TICKS_LIMIT
 
 
 class Ids(NamedTuple):

@@ -27,7 +27,7 @@ from anomaly.service.rows import read_decisions
 from anomaly.stream.kafka import KafkaLog
 from anomaly.stream.ports import Record
 from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.encode import encode_readings
 from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.fit import fit

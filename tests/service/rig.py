@@ -16,7 +16,7 @@ from anomaly.service.rows import read_archive, read_decisions
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.ports import Record
 from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.encode import encode_readings
 from anomaly.telemetry.records import VehicleEvent
 from tests.detectors.onnx_files import SIGNALS, distance
 from tests.registry.stock import manifest

@@ -21,7 +21,7 @@ from anomaly.service.scorer import Options, Scorer
 from anomaly.service.store import Checkpoint, LostPartition, PartitionStore
 from anomaly.service.stored import Identity, Rows, StoreReader, store_path, store_paths
 from anomaly.stream.ports import Block, Record
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.encode import encode_readings
 from anomaly.telemetry.records import VehicleEvent
 from tests.service.rig import Rig, fill, make_rig, readings
 

@@ -20,7 +20,7 @@ from anomaly.errors import StateError
 from anomaly.service.rows import read_decisions
 from anomaly.service.stored import StoreReader, store_path
 from anomaly.stream.ports import Record
-from anomaly.telemetry.decode import encode_readings
+from anomaly.telemetry.encode import encode_readings
 from anomaly.telemetry.records import DeadLetter
 from tests.service.child import finish, score, start
 from tests.service.rig import FLEET, Rig, fill, make_rig, readings, seen

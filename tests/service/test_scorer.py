@@ -24,7 +24,7 @@ from anomaly.service.stored import StoreReader, store_path, store_paths
 from anomaly.stream.embedded import EmbeddedLog
 from anomaly.stream.feed import Feed, Pace, send
 from anomaly.stream.ports import Record
-from anomaly.telemetry.decode import encode_readings, packed
+from anomaly.telemetry.encode import encode_message, encode_readings
 from anomaly.telemetry.records import DeadLetter, Label
 from tests.service.rig import FLEET, Rig, fill, make_rig, readings, seen
 
@@ -122,7 +122,7 @@ def test_a_fleet_may_speak_messagepack(tmp_path: Path, stock: Path) -> None:
         batch.ts,
         batch.vehicles,
         lambda start, stop: encode_readings(batch.rows(start, stop), rig.fleet),
-        lambda messages: packed(messages, rig.fleet),
+        lambda rows: encode_message(batch.take(rows), rig.fleet),
     )
     log = rig.log()
     for pack in (1, 20):

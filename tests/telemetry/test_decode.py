@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.decode import Decoder, Format, decode_events, decode_labels, encode_readings
+from anomaly.telemetry.decode import Decoder, Format
+from anomaly.telemetry.decode_records import decode_events, decode_labels
+from anomaly.telemetry.encode import encode_readings
 
 
 def fleet_of(*names: str, **tables: Any) -> Fleet:

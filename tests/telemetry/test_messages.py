@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from anomaly.fleet import Fleet
-from anomaly.telemetry.decode import Decoder, decode_events, decode_labels
+from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.decode_records import decode_events, decode_labels
 from anomaly.telemetry.records import Label, VehicleEvent
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "messages.md").read_text()
