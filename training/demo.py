@@ -195,7 +195,7 @@ def _challenge(world: World, tamper: Callable[[Trained], Trained]) -> tuple[Mani
     """Retrain on history and archive with what is known now, in the champion's frame; the gate looks at the archive."""
     world.screen.stage("retraining with the labels that came in")
     fleet, registry = world.fleet, world.registry
-    history = world.known(world.first_third().joined(world.archived()))
+    history = world.known(Batch.concatenated([world.first_third(), world.archived()]))
     split = split_vehicles(history.names, 1, None)
     trained = tamper(fit(fleet, history, split, 1, champion_frame(registry, fleet)))
     challenger = publish(registry, Recipe(fleet, history, split, 1), trained)

@@ -67,6 +67,15 @@ class Decisions(NamedTuple):
     episode_start: NDArray[np.int64]
     episode_count: NDArray[np.int64]
 
+    def take(self, rows: NDArray[np.int64]) -> Decisions:
+        """Those of these rows."""
+        return self._make(column[rows] for column in self)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Decisions]) -> Decisions:
+        """Those of all parts, one after the other."""
+        return cls._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
 
 class Episodes(NamedTuple):
     """What changed about episodes in a batch, in arrival order: one row a change (see Change).

@@ -6,13 +6,14 @@ The columns are those of `docs/reference/decisions.md`. pyarrow is imported when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine.model import Arm
-from anomaly.engine.outcome import Evidence, Kind, Outcome
+from anomaly.engine.outcome import Decisions, Kind, Outcome
 from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
@@ -24,6 +25,7 @@ LONG_ALARM_ROWS = 100
 """So many rows of an episode are always kept; after that one a minute, in cycles one in ten."""
 
 
+@cache
 def schema() -> Any:
     """The pyarrow schema of decisions."""
     import pyarrow as pa
@@ -55,6 +57,97 @@ def schema() -> Any:
     )
 
 
+class Kept(NamedTuple):
+    """Decisions that are kept, as columns: m rows, of which `wrong` (ascending) have a kind.
+
+    `decisions` are theirs, `signals` int64 and `share` float32 [len(wrong), top] the largest shares, 0 where none.
+    """
+
+    vehicles: Text
+    region: Coded
+    ts: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    decisions: Decisions
+    wrong: NDArray[np.int64]
+    signals: NDArray[np.int64]
+    share: NDArray[np.float32]
+
+
+def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) -> Kept:
+    """The decisions of `batch` at `rows`, positions among its decisions (`keep` gives them), None: all."""
+    decisions = outcome.decisions
+    if rows is not None:
+        decisions = decisions.take(rows)
+    place = decisions.row
+    wrong = np.flatnonzero(decisions.kind)
+    share = outcome.evidence.share[np.searchsorted(outcome.evidence.row, place[wrong])]
+    signals = np.argsort(-share, axis=1, kind="stable")[:, :TOP_SIGNALS]
+    regions = batch.context.get("region", Coded.nothing(len(batch)))
+    return Kept(
+        batch.vehicles.take(place).spelled(),
+        regions.take(place),
+        batch.ts[place],
+        batch.offsets[place],
+        decisions,
+        wrong,
+        signals,
+        np.take_along_axis(share, signals, axis=1),
+    )
+
+
+def joined(parts: Sequence[Kept]) -> Kept:
+    """All rows of `parts`, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    first = np.cumsum([0, *(len(part.ts) for part in parts)])
+    return Kept(
+        Text.concatenated([part.vehicles for part in parts]),
+        Coded.concatenated([part.region for part in parts]),
+        np.concatenate([part.ts for part in parts]),
+        np.concatenate([part.offsets for part in parts]),
+        Decisions.concatenated([part.decisions for part in parts]),
+        np.concatenate([part.wrong + start for part, start in zip(parts, first.tolist(), strict=False)]),
+        np.concatenate([part.signals for part in parts]),
+        np.concatenate([part.share for part in parts]),
+    )
+
+
+def table_of(rows: Kept, arms: Sequence[Arm], fleet: Fleet, partition: int | None) -> Any:
+    """A table of `schema()` in the order of the rows. `partition` is null, and the offset with it, where it is None.
+
+    `episode` and `top_signals` (at most three) are filled where `kind` is.
+    """
+    import pyarrow as pa
+
+    decisions, count = rows.decisions, len(rows.ts)
+    arm = decisions.arm
+    nothing = pa.nulls(count, pa.int64())
+    columns = [
+        rows.vehicles.arrow(),
+        rows.ts,
+        decisions.score,
+        decisions.threshold,
+        decisions.level,
+        decisions.warm,
+        decisions.alarm,
+        _words(decisions.kind, [each.label for each in Kind]),
+        decisions.kinds,
+        _episodes(rows),
+        _top_signals(rows, list(fleet.signals)),
+        _words(arm, [each.model.name for each in arms]),
+        _words(arm, [each.name for each in arms]),
+        np.array([each.propensity for each in arms], np.float64)[arm],
+        drawn(rows.vehicles.crc32(), rows.ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
+        np.full(count, fleet.log.audit),
+        rows.region.arrow(),
+        nothing.cast(pa.int32()) if partition is None else np.full(count, partition, np.int32),
+        nothing if partition is None else rows.offsets,
+    ]
+    wanted = schema()
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
 def decision_table(
     outcome: Outcome,
     batch: Batch,
@@ -63,42 +156,8 @@ def decision_table(
     partition: int | None,
     rows: NDArray[np.int64] | None = None,
 ) -> Any:
-    """The decisions of `batch` as a table of `schema()`, in arrival order.
-
-    `rows` int64[m] are positions among the decisions (`keep` gives them), None: all. `partition` is null, and the
-    offset with it, where it is None. `episode` and `top_signals` (at most three) are filled where `kind` is.
-    """
-    import pyarrow as pa
-
-    decisions = outcome.decisions
-    rows = np.arange(len(decisions.row)) if rows is None else rows
-    place = decisions.row[rows]
-    vehicles = batch.vehicles.take(place)
-    ts, kind, arm = batch.ts[place], decisions.kind[rows], decisions.arm[rows]
-    wrong = np.flatnonzero(kind)
-    nothing = pa.nulls(len(rows), pa.int64())
-    columns = [
-        vehicles.arrow(),
-        ts,
-        decisions.score[rows],
-        decisions.threshold[rows],
-        decisions.level[rows],
-        decisions.warm[rows],
-        decisions.alarm[rows],
-        _words(kind, [each.label for each in Kind]),
-        decisions.kinds[rows],
-        _episodes(vehicles, kind, decisions.episode_start[rows], wrong),
-        _top_signals(outcome.evidence, place, wrong, list(fleet.signals)),
-        _words(arm, [each.model.name for each in arms]),
-        _words(arm, [each.name for each in arms]),
-        np.array([each.propensity for each in arms], np.float64)[arm],
-        drawn(vehicles.crc32(), ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
-        np.full(len(rows), fleet.log.audit),
-        _regions(batch, place),
-        nothing.cast(pa.int32()) if partition is None else np.full(len(rows), partition, np.int32),
-        nothing if partition is None else batch.offsets[place],
-    ]
-    return pa.table(columns, schema=schema())
+    """The decisions of `batch`, of `rows` or all, as a table of `schema()` in arrival order; see `kept`, `table_of`."""
+    return table_of(kept(outcome, batch, rows), arms, fleet, partition)
 
 
 def keep(outcome: Outcome, batch: Batch, fleet: Fleet) -> NDArray[np.int64]:
@@ -143,38 +202,30 @@ def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
     return pa.DictionaryArray.from_arrays(place[codes], pa.array(distinct, pa.string()))
 
 
-def _regions(batch: Batch, place: NDArray[np.int64]) -> Any:
-    regions = batch.context.get("region", Coded.nothing(len(batch)))
-    return regions.take(place).arrow()
-
-
-def _episodes(
-    vehicles: Text, kind: NDArray[np.uint8], start: NDArray[np.int64], wrong: NDArray[np.int64]
-) -> Any:
+def _episodes(rows: Kept) -> Any:
     import pyarrow as pa
 
-    ids: dict[tuple[str, int, int], str] = {}
-    keys = list(zip(vehicles.take(wrong).tolist(), kind[wrong].tolist(), start[wrong].tolist(), strict=True))
-    for vehicle, code, begin in set(keys):
-        ids[vehicle, code, begin] = alert_id({"vehicle": vehicle}, Kind(code).label, begin)
-    place = np.zeros(len(vehicles), np.int64)
+    count, wrong, decisions = len(rows.ts), rows.wrong, rows.decisions
+    if not len(wrong):
+        return pa.nulls(count, pa.string())
+    kinds, starts = decisions.kind[wrong].tolist(), decisions.episode_start[wrong].tolist()
+    keys = list(zip(rows.vehicles.take(wrong).tolist(), kinds, starts, strict=True))
+    ids = {key: alert_id({"vehicle": key[0]}, Kind(key[1]).label, key[2]) for key in dict.fromkeys(keys)}
+    place = np.zeros(count, np.int64)
     place[wrong] = np.arange(1, len(wrong) + 1)
     return pa.array([None, *(ids[key] for key in keys)], pa.string()).take(pa.array(place))
 
 
-def _top_signals(evidence: Evidence, place: NDArray[np.int64], wrong: NDArray[np.int64], names: Sequence[str]) -> Any:
+def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
     """list<struct<name, share>> of the largest shares above 0, empty where there is no alarm."""
     import pyarrow as pa
 
-    share = evidence.share[np.searchsorted(evidence.row, place[wrong])]
-    order = np.argsort(-share, axis=1, kind="stable")[:, :TOP_SIGNALS]
-    top = np.take_along_axis(share, order, axis=1)
-    named = top > 0
-    lengths = np.zeros(len(place), np.int64)
-    lengths[wrong] = named.sum(axis=1)
+    named = rows.share > 0
+    lengths = np.zeros(len(rows.ts), np.int64)
+    lengths[rows.wrong] = named.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     values = pa.StructArray.from_arrays(
-        [pa.array(names, pa.string()).take(pa.array(order[named])), pa.array(top[named], pa.float32())],
+        [pa.array(names, pa.string()).take(pa.array(rows.signals[named])), pa.array(rows.share[named], pa.float32())],
         ["name", "share"],
     )
     return pa.ListArray.from_arrays(offsets, values)

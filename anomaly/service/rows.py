@@ -26,28 +26,44 @@ class LogRows:
     def __init__(self, fleet: Fleet, partition: int) -> None:
         self._fleet = fleet
         self._partition = partition
-        self._tables: dict[str, list[Any]] = {name: [] for name in LOGS}
+        self._kept: list[decisions.Kept] = []
+        self._readings: list[Batch] = []
+        self._arms: Sequence[Arm] = ()
+        self._tables: list[Any] = []
 
     def add(self, outcome: Outcome, batch: Batch, arms: Sequence[Arm]) -> None:
         """Log the decisions that the fleet file keeps, and the readings if it keeps them."""
-        kept = decisions.keep(outcome, batch, self._fleet)
-        if len(kept):
-            table = decisions.decision_table(outcome, batch, arms, self._fleet, self._partition, kept)
-            self._tables[DECISIONS].append(table)
+        if arms is not self._arms:
+            self._close()
+            self._arms = arms
+        rows = decisions.keep(outcome, batch, self._fleet)
+        if len(rows):
+            self._kept.append(decisions.kept(outcome, batch, rows))
         if self._fleet.log.archive == "all":
-            self._tables[ARCHIVE].append(archive.reading_table(batch, self._fleet, self._partition))
+            self._readings.append(batch.spelled())
+
+    def _close(self) -> None:
+        """A table of the decisions so far: what arms are called may change."""
+        if self._kept:
+            rows = decisions.joined(self._kept)
+            self._tables.append(decisions.table_of(rows, self._arms, self._fleet, self._partition))
+            self._kept = []
 
     def take(self) -> list[Rows]:
         """All that was added since the last call, one entry a log that has any."""
-        taken = [_packed(name, tables) for name, tables in self._tables.items() if tables]
-        self._tables = {name: [] for name in LOGS}
+        self._close()
+        taken = [_packed(DECISIONS, self._tables)] if self._tables else []
+        if self._readings:
+            readings = Batch.concatenated(self._readings)
+            taken.append(_packed(ARCHIVE, [archive.reading_table(readings, self._fleet, self._partition)]))
+        self._tables, self._readings = [], []
         return taken
 
 
 def _packed(name: str, tables: list[Any]) -> Rows:
     import pyarrow as pa
 
-    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks() if len(tables) > 1 else tables[0]
     offsets = table["offset"]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +48,21 @@ class Batch:
         context = {field: column[part] for field, column in self.context.items()}
         return Batch(self.vehicles[part], self.ts[part], self.values[part], context, self.offsets[part])
 
-    def joined(self, other: Batch) -> Batch:
-        """These readings, then those of `other`."""
-        context = {field: column.joined(other.context[field]) for field, column in self.context.items()}
-        return Batch(
-            self.vehicles.joined(other.vehicles),
-            np.concatenate([self.ts, other.ts]),
-            np.concatenate([self.values, other.values]),
-            context,
-            np.concatenate([self.offsets, other.offsets]),
+    @classmethod
+    def concatenated(cls, parts: Sequence[Batch]) -> Batch:
+        """The readings of all parts, one after the other."""
+        fields = parts[0].context
+        return cls(
+            Text.concatenated([part.vehicles for part in parts]),
+            np.concatenate([part.ts for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            {field: Coded.concatenated([part.context[field] for part in parts]) for field in fields},
+            np.concatenate([part.offsets for part in parts]),
         )
+
+    def spelled(self) -> Batch:
+        """The same, its strings in a buffer that holds nothing else, so that the messages' bytes can go."""
+        return replace(self, vehicles=self.vehicles.spelled())
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """The readings at `rows`, in that order, as a batch of their own."""

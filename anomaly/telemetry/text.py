@@ -67,11 +67,20 @@ class Text(Sequence[str]):
         """The strings at `rows`, in that order."""
         return Text(self.buffer, self.start[rows], self.stop[rows])
 
-    def joined(self, other: Text) -> Text:
-        """These strings, then those of `other`."""
-        more = len(self.buffer)
-        start = np.concatenate([self.start, other.start + more])
-        return Text(np.concatenate([self.buffer, other.buffer]), start, np.concatenate([self.stop, other.stop + more]))
+    @classmethod
+    def concatenated(cls, parts: Sequence[Text]) -> Text:
+        """The strings of all parts, one after the other."""
+        first = np.cumsum([0, *(len(part.buffer) for part in parts)]).tolist()
+        return cls(
+            np.concatenate([part.buffer for part in parts]),
+            np.concatenate([part.start + at for part, at in zip(parts, first, strict=False)]),
+            np.concatenate([part.stop + at for part, at in zip(parts, first, strict=False)]),
+        )
+
+    def spelled(self) -> Text:
+        """The same, in a buffer that holds nothing else."""
+        data, edge = self.packed()
+        return Text(data, edge[:-1], edge[1:])
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All bytes one after the other, and where each string begins, int64[n + 1]."""
@@ -143,12 +152,17 @@ class Coded(Sequence[str | None]):
         """The strings at `rows`, in that order."""
         return Coded(self.codes[rows], self.words)
 
-    def joined(self, other: Coded) -> Coded:
-        """These strings, then those of `other`."""
-        if self.words is other.words:
-            return Coded(np.concatenate([self.codes, other.codes]), self.words)
-        more = np.int32(len(self.words))
-        return Coded(np.concatenate([self.codes, other.codes + more]), [*self.words, *other.words])
+    @classmethod
+    def concatenated(cls, parts: Sequence[Coded]) -> Coded:
+        """The strings of all parts, one after the other."""
+        words: dict[str | None, int] = {}
+        codes = []
+        for part in parts:
+            number = np.zeros(max(len(part.words), 1), np.int32)
+            for code in part.used().tolist():
+                number[code] = words.setdefault(part.words[code], len(words))
+            codes.append(number[part.codes])
+        return cls(np.concatenate(codes), list(words))
 
     def used(self) -> NDArray[np.int64]:
         """The codes that occur, ascending."""
