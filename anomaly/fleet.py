@@ -14,7 +14,7 @@ from anomaly import settings
 from anomaly.errors import ConfigError
 
 TimeUnit = Literal["ms", "s", "cycles"]
-Format = Literal["json", "msgpack"]
+Format = Literal["json", "msgpack", "arrow"]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -186,7 +186,7 @@ class Fleet(_Strict, frozen=True):
     state: StateTable = StateTable()
 
     def __post_init__(self) -> None:
-        problems = [*_signal_problems(self), *_time_problems(self)]
+        problems = [*_signal_problems(self), *_format_problems(self), *_time_problems(self)]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -239,6 +239,13 @@ def _signal_problems(fleet: Fleet) -> Iterator[str]:
         yield f"{name}: says who or when, and is a signal as well; leave it out of the signals"
     if fleet.fleet.vehicle == fleet.fleet.time:
         yield f"fleet.vehicle and fleet.time are both `{fleet.fleet.time}`; name two columns"
+
+
+def _format_problems(fleet: Fleet) -> Iterator[str]:
+    """Signals that have no column of their own in the fleet's messages."""
+    if fleet.stream.format == "arrow":
+        for name in sorted(set(fleet.columns) & {"vehicle", "ts", "v", *fleet.context_fields}):
+            yield f"{name}: a signal, and another column of an Arrow message; rename it, or take another stream.format"
 
 
 def _time_problems(fleet: Fleet) -> Iterator[str]:

@@ -157,3 +157,11 @@ def test_wide_features_are_for_the_families_that_take_them() -> None:
     assert 'write features = "evidence", or one of family = "pca"' in problem
     for family in ("pca", "isolation-forest", "autoencoder"):
         assert fleet(f'{wide}family = "{family}"\n').model.features == "wide"
+
+
+def test_a_signal_needs_a_column_of_its_own() -> None:
+    """In Arrow messages a signal cannot have the name of another column; in JSON it can."""
+    text = "[signals.ts]\n[signals.region]\n[stream]\nformat = "
+    found = problems(f'{text}"arrow"\n')
+    assert [problem.partition(":")[0] for problem in found] == ["region", "ts"]
+    assert fleet(f'{text}"json"\n').columns == ["ts", "region"]

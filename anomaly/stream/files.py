@@ -206,7 +206,10 @@ class FileSink:
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append `records`. DataError for a message with a line break, and for a full disk."""
         if any(b"\n" in record.value for record in records):
-            raise DataError(f"{topic}: a message with a line break does not fit a {_SUFFIX} file; nothing was written")
+            raise DataError(
+                f"{topic}: a message with a line break does not fit a {_SUFFIX} file, which is for JSON; nothing was "
+                "written; keep MessagePack and Arrow in an embedded log (`--log FILE.db`) or in Kafka"
+            )
         if any(record.partition for record in records):
             raise PeerError(f"{topic}: a {_SUFFIX} file has partition 0 alone")
         path = self._log.existing(topic)
