@@ -77,7 +77,7 @@ class Worlds:
 
 
 def train(shape: Shape, folder: Path) -> None:
-    """Fleet file and champion, from four days of 400 healthy vehicles, one reading an hour."""
+    """Fleet file and champion, from ten days of healthy vehicles, one reading an hour."""
     from anomaly.cli.config import to_toml
     from training.fit import fit
     from training.history import make_history, split_vehicles
@@ -86,9 +86,9 @@ def train(shape: Shape, folder: Path) -> None:
     made = fleet(shape)
     folder.mkdir(parents=True)
     (folder / "fleet.toml").write_text(to_toml(made), encoding="utf-8")
-    vehicles = 400 if shape.signals <= 10 else 200
+    vehicles = 400 if shape.signals <= 10 else 100
     feed = Feed(vehicles, shape.signals, step_ms=HOUR_MS, seed=1)
-    history = make_history(made, as_batch(feed.take(vehicles * 96)), [], [], [])
+    history = make_history(made, as_batch(feed.take(vehicles * 240)), [], [], [])
     split = split_vehicles(history.names, 0, None)
     publish(Registry(folder / "models"), Recipe(made, history, split, 0), fit(made, history, split, 0))
 
