@@ -15,6 +15,7 @@ from anomaly.disk import transaction
 from anomaly.errors import DataError, PeerError
 from anomaly.stream.offsets import Span
 from anomaly.stream.ports import Block
+from anomaly.telemetry.messages import Messages
 
 _APPLICATION_ID = 0x466C4C67  # "FlLg": tells our file from any other SQLite file
 _VERSION = 1
@@ -71,21 +72,21 @@ class Cursor:
         self.partition = partition
         self.offset = offset
         self._low = partition_id << _OFFSET_BITS
-        self._values: list[bytes] = []
+        self._values = Messages.of([])
         self._first = offset
 
     def take(self, connection: sqlite3.Connection, limit: int) -> Block | None:
         """Up to `limit` messages, None if there are none. Raises Deleted if the next one is gone."""
         start = self.offset
-        values: list[bytes] = []
-        while len(values) < limit:
+        parts: list[Messages] = []
+        while self.offset < start + limit:
             if not self._first <= self.offset < self._first + len(self._values) and not self._load(connection):
                 break
             skip = self.offset - self._first
-            values += self._values[skip : skip + limit - len(values)]
-            self.offset = start + len(values)
+            parts.append(self._values[skip : skip + start + limit - self.offset])
+            self.offset += len(parts[-1])
         offsets: NDArray[np.int64] = np.arange(start, self.offset, dtype=np.int64)
-        return Block(self.partition, offsets, values) if values else None
+        return Block(self.partition, offsets, Messages.concatenated(parts)) if parts else None
 
     def _load(self, connection: sqlite3.Connection) -> bool:
         key = self._low | self.offset
@@ -96,7 +97,7 @@ class Cursor:
                 raise Deleted(later - self._low)
             return False
         self._first = row[0] - self._low
-        self._values = _split(row[1], row[2])
+        self._values = Messages.stored(row[1], row[2])
         return True
 
 
@@ -126,11 +127,6 @@ def expire(connection: sqlite3.Connection, partition: Partition, now_ms: int) ->
     if old_end is not None:
         connection.execute("DELETE FROM blocks WHERE id >= ? AND id < ?", (low, low + old_end))
         connection.execute("UPDATE partitions SET start = ? WHERE id = ?", (old_end, partition.id))
-
-
-def _split(lengths: bytes, joined: bytes) -> list[bytes]:
-    ends = np.frombuffer(lengths, dtype="<u4").cumsum(dtype=np.int64).tolist()
-    return [joined[start:stop] for start, stop in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def partitions_of(connection: sqlite3.Connection, topic: str) -> list[Partition]:

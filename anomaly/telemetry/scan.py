@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.telemetry.messages import Messages
 from anomaly.telemetry.shapes import (
     CONTEXT_BYTES,
     MOST_CONTEXTS,
@@ -129,9 +130,7 @@ class Scanner:
         """Accept what is plain among `messages`."""
         if self._contexts.full:
             self._contexts = Contexts(self._fields, self._language.read)
-        edge = np.zeros(len(messages) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)), out=edge[1:])
-        buffer = np.frombuffer(b"".join([*messages, bytes(PADDING)]), np.uint8)
+        buffer, edge = Messages.of(messages).padded(PADDING)
         out, rows = self._scan(buffer, edge)
         if not out.ok.all() and self._learn(buffer, edge, out):
             out, rows = self._scan(buffer, edge)

@@ -1,47 +1,37 @@
-"""Tests that the documented messages are what the program reads."""
+"""Messages in one buffer behave as a list of bytes."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import msgspec
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anomaly.fleet import Fleet
-from anomaly.telemetry.decode import Decoder
-from anomaly.telemetry.decode_records import decode_events, decode_labels
-from anomaly.telemetry.records import Label, VehicleEvent
+from anomaly.telemetry.messages import Messages
 
-TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "messages.md").read_text()
-
-
-def examples(kind: str) -> list[bytes]:
-    """The documented messages of a kind."""
-    return [found.encode() for found in re.findall(rf"```json {kind}\n(.*?)```", TEXT, re.DOTALL)]
+VALUES = st.lists(st.binary(max_size=6), max_size=12)
 
 
-def test_documented_readings_are_decoded() -> None:
-    """Every reading in the document is read whole, and nothing in it is unknown."""
-    table = {"name": "buses", "vehicle": "bus", "time": "at", "time_unit": "ms"}
-    signals: dict[str, object] = {"coolant_c": {}, "oil_pressure_kpa": {}}
-    fleet = msgspec.convert({"fleet": table, "signals": signals}, Fleet)
-    found = examples("reading")
-    decoded = Decoder(fleet).decode(found, np.arange(len(found)))
-    assert (decoded.failures, dict(decoded.unknown)) == ([], {})
-    assert len(decoded.batch) == 4
-    assert decoded.batch.context == {"region": [None, "north", None, None]}
+@given(values=VALUES, more=VALUES, start=st.integers(-3, 14), stop=st.integers(-3, 14))
+def test_messages_are_a_list_of_bytes(values: list[bytes], more: list[bytes], start: int, stop: int) -> None:
+    """Length, items, slices and concatenation are those of the list, and a slice of a slice too."""
+    messages = Messages.of(values)
+    assert (len(messages), list(messages), bool(messages)) == (len(values), values, bool(values))
+    assert messages[start:stop] == values[start:stop]
+    assert messages[1:][start:stop] == values[1:][start:stop]
+    assert Messages.concatenated([messages[start:stop], Messages.of(more)]) == values[start:stop] + more
 
 
-def test_documented_events_and_labels_are_decoded() -> None:
-    """Every event and label in the document is read."""
-    events, labels = examples("event"), examples("label")
-    assert [len(part) for part in decode_events(events)] == [2, 0]
-    assert [len(part) for part in decode_labels(labels)] == [1, 0]
+@given(values=VALUES, start=st.integers(0, 12))
+def test_a_padded_slice_holds_its_own_bytes_only(values: list[bytes], start: int) -> None:
+    """What a scanner may read are the messages asked for, then zeros."""
+    part = Messages.of(values)[start:]
+    buffer, edge = part.padded(4)
+    found = [buffer[a:b].tobytes() for a, b in zip(edge[:-1], edge[1:], strict=True)]
+    assert found == values[start:]
+    assert buffer[edge[-1] :].tolist() == [0] * 4
 
 
-def test_every_field_of_a_record_is_documented() -> None:
-    """No field of an event or a label is missing from the document."""
-    for kind in (VehicleEvent, Label):
-        for field in msgspec.structs.fields(kind):
-            assert f"`{field.encode_name}`" in TEXT, field.encode_name
+def test_stored_messages_are_split_by_their_lengths() -> None:
+    """What the log keeps of a block, lengths and bytes, gives the messages back."""
+    lengths = np.array([2, 0, 1], "<u4").tobytes()
+    assert Messages.stored(lengths, b"abc") == [b"ab", b"", b"c"]
