@@ -278,6 +278,14 @@ def test_a_forest_on_wide_features_names_the_signal_that_moved() -> None:
     assert (np.diag(served.contributions(rows)) > 0.9).all()
 
 
+def test_principal_components_of_wide_features_do_not_depend_on_the_size_of_a_block() -> None:
+    """A block whose values are all a hundredth, in training and later, gives the same scores."""
+    made, size = six_blocks(4), np.repeat([1.0, 1.0, 2.0**-7, 1.0, 1.0, 1.0], 4)
+    small = made._replace(features=made.features * size)
+    rows = made.features[::7]
+    np.testing.assert_allclose(FAMILIES["pca"].fit(small).score(rows * size), FAMILIES["pca"].fit(made).score(rows))
+
+
 def test_distance_takes_no_wide_features() -> None:
     """The covariance of single readings says nothing of changes and spreads; the message says what to write."""
     with pytest.raises(ConfigError, match='write features = "evidence"'):

@@ -105,8 +105,13 @@ def test_a_forest_is_fitted_on_wide_features() -> None:
     trained = fit(made, history, split_vehicles(history.names, 0, 1), 0)
     assert trained.parity <= 1e-5
     assert (trained.frame.features, trained.frame.width) == ("wide", 24)
-    columns = build_matrix(made, trained.frame, history).features[:, :18]
-    assert (np.abs(columns).max(axis=0) > 0).all()
+    features = build_matrix(made, trained.frame, history).features
+    assert (np.abs(features[:, :18]).max(axis=0) > 0).all()
+    detector = OnnxDetector(trained.onnx, trained.frame.signals)
+    for column in range(18):
+        moved = features.copy()
+        moved[:, column] += 3.0
+        assert (detector.score(moved) != detector.score(features)).any()
 
 
 def test_the_threshold_under_a_boosted_label_term_comes_from_validation_vehicles() -> None:
