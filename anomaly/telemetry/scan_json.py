@@ -121,17 +121,23 @@ class _Learner:
 
 
 @kernel
+def leading_digits(word: np.uint64) -> Whole:
+    """How many of 8 bytes are leading digits."""
+    word ^= U8(0x3030303030303030)
+    other = ((word + U8(0x7676767676767676)) | word) & U8(0x8080808080808080)
+    return np.int64(8) if other == U8(0) else np.int64(trailing_zeros(other) >> U8(3))
+
+
+@kernel
 def digits(word: np.uint64) -> np.uint64:
     """How many of 8 bytes are leading digits, in the upper half, and their value in the lower.
 
     Eight digits are added up in three multiplications (D. Lemire, "Quickly parsing eight digits").
     """
-    word ^= U8(0x3030303030303030)
-    other = ((word + U8(0x7676767676767676)) | word) & U8(0x8080808080808080)
-    count = U8(8) if other == U8(0) else trailing_zeros(other) >> U8(3)
+    count = U8(leading_digits(word))
     if count == U8(0):
         return U8(0)
-    word = word << (U8(64) - (count << U8(3)))
+    word = (word ^ U8(0x3030303030303030)) << (U8(64) - (count << U8(3)))
     word = word * U8(10) + (word >> U8(8))
     pairs = U8(0x000000FF000000FF)
     value = (word & pairs) * U8(0x000F424000000064) + ((word >> U8(16)) & pairs) * U8(0x0000271000000001)
@@ -168,47 +174,59 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
     negative = buffer[at] == 45
     if negative:
         at += 1
-    lead = buffer[at]
-    packed = digits(load64(buffer, at))
-    count = np.int64(packed >> U8(32))
-    whole = packed & U8(0xFFFFFFFF)
-    at += count
-    if count == 8:
+    word = load64(buffer, at)
+    count: Whole = leading_digits(word)
+    if count > 1 and word & U8(0xFF) == U8(48):
+        return -1
+    places: Whole = 0
+    short = False
+    if 0 < count < 7 and (word >> U8(8 * count)) & U8(0xFF) == U8(46):
+        low = (U8(1) << U8(8 * count)) - U8(1)
+        packed = digits((word & low) | ((word >> U8(8)) & ~low))
+        places = np.int64(packed >> U8(32)) - count
+        short = 0 < places < 7 - count
+    if short:
+        whole = packed & U8(0xFFFFFFFF)
+        at += count + 1 + places
+    else:
         packed = digits(load64(buffer, at))
-        more = np.int64(packed >> U8(32))
-        whole = whole * book.tens[more] + (packed & U8(0xFFFFFFFF))
-        at += more
-        count += more
-        if more == 8:
+        count = np.int64(packed >> U8(32))
+        whole = packed & U8(0xFFFFFFFF)
+        at += count
+        if count == 8:
             packed = digits(load64(buffer, at))
             more = np.int64(packed >> U8(32))
-            if more > 2:
-                return -1
             whole = whole * book.tens[more] + (packed & U8(0xFFFFFFFF))
             at += more
             count += more
-    if count == 0:
-        if negative or load64(buffer, at) & U8(0xFFFFFFFF) != U8(0x6C6C756E):
-            return -1
-        if column >= 0:
-            out.values[row, column] = np.float32(np.nan)
-        return at + 4
-    if count > 1 and lead == 48:
-        return -1
-    places: Whole = 0
-    if buffer[at] == 46:
-        at += 1
-        more = np.int64(8)
-        while more == 8:
-            packed = digits(load64(buffer, at))
-            more = np.int64(packed >> U8(32))
-            places += more
-            if count + places > 18:
+            if more == 8:
+                packed = digits(load64(buffer, at))
+                more = np.int64(packed >> U8(32))
+                if more > 2:
+                    return -1
+                whole = whole * book.tens[more] + (packed & U8(0xFFFFFFFF))
+                at += more
+                count += more
+        if count == 0:
+            if negative or load64(buffer, at) & U8(0xFFFFFFFF) != U8(0x6C6C756E):
                 return -1
-            whole = whole * book.tens[more] + (packed & U8(0xFFFFFFFF))
-            at += more
-        if places == 0:
-            return -1
+            if column >= 0:
+                out.values[row, column] = np.float32(np.nan)
+            return at + 4
+        places = 0
+        if buffer[at] == 46:
+            at += 1
+            more = np.int64(8)
+            while more == 8:
+                packed = digits(load64(buffer, at))
+                more = np.int64(packed >> U8(32))
+                places += more
+                if count + places > 18:
+                    return -1
+                whole = whole * book.tens[more] + (packed & U8(0xFFFFFFFF))
+                at += more
+            if places == 0:
+                return -1
     power: Whole = -places
     if buffer[at] | 32 == 101:
         found = exponent(buffer, at + 1, stop)
@@ -347,16 +365,17 @@ def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: S
         begin = row
         ended = False
         while not ended and row < rows:
-            found = reading(buffer, at, stop, last, row, book, seen, out) if shapes > 0 else -1
-            other = 0
-            while found < 0 and other < shapes:
-                if other != last:
-                    found = reading(buffer, at, stop, other, row, book, seen, out)
-                    if found >= 0:
-                        last = other
-                other += 1
+            found: Whole = -1
+            trial = 0
+            shape = last
+            while found < 0 and trial <= shapes:
+                shape = last if trial == 0 else trial - 1
+                if shape < shapes and (trial == 0 or shape != last):
+                    found = reading(buffer, at, stop, shape, row, book, seen, out)
+                trial += 1
             if found < 0:
                 break
+            last = shape
             book.hits[last] += 1
             if row == 0:
                 out.note[2] = last

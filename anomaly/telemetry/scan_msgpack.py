@@ -365,16 +365,17 @@ def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: S
         begin = row
         some = left > 0
         while left > 0 and row < rows and shapes > 0:
-            found = reading(buffer, at, stop, last, row, book, seen, out)
-            other = 0
-            while found < 0 and other < shapes:
-                if other != last:
-                    found = reading(buffer, at, stop, other, row, book, seen, out)
-                    if found >= 0:
-                        last = other
-                other += 1
+            found: Whole = -1
+            trial = 0
+            shape = last
+            while found < 0 and trial <= shapes:
+                shape = last if trial == 0 else trial - 1
+                if trial == 0 or shape != last:
+                    found = reading(buffer, at, stop, shape, row, book, seen, out)
+                trial += 1
             if found < 0:
                 break
+            last = shape
             book.hits[last] += 1
             if row == 0:
                 out.note[2] = last
