@@ -154,7 +154,8 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
     for j in range(signals):
         value, last, equal = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
         inside = np.isfinite(value) and value >= limits.low[j] and value <= limits.high[j]
-        again = np.uint16(min(np.int64(equal) + 1, 65_535)) if value == last else np.uint16(0)
+        more = equal + np.uint16(1) if equal < 65_535 else equal
+        again = np.uint16(more) if value == last else np.uint16(0)
         stuck = limits.stuck_after[j] > 0 and np.int64(again) >= limits.stuck_after[j]
         reason = np.uint8(STUCK) if stuck else np.uint8(0)
         reason = np.uint8(STEP) if abs(value - last) > limits.max_step[j] else reason
@@ -392,7 +393,8 @@ def learn(
         nearer = evidence + frame.weight * (out.scratch[1, j] - evidence)
         state.f4[slot, at.evidence + j] = nearer if out.scratch[3, j] > F4(0.0) else evidence
     for j in range(signals):
-        unheard = min(np.int64(state.u1[slot, at.silent + j]) + 1, 255)
+        silent = state.u1[slot, at.silent + j]
+        unheard = silent + np.uint8(1) if silent < 255 else silent
         state.u1[slot, at.silent + j] = np.uint8(0) if out.scratch[3, j] > F4(0.0) else np.uint8(unheard)
     if not warm:
         for j in range(signals):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,12 +69,13 @@ class Decisions(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> Decisions:
         """Those of these rows."""
-        return self._make(column[rows] for column in self)
+        return Decisions(*(cast(Any, column[rows]) for column in self))
 
     @classmethod
     def concatenated(cls, parts: Sequence[Decisions]) -> Decisions:
         """Those of all parts, one after the other."""
-        return cls._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
+        columns: Iterable[Sequence[Any]] = zip(*parts, strict=True)
+        return cls(*(cast(Any, np.concatenate(column)) for column in columns))
 
 
 class Episodes(NamedTuple):
