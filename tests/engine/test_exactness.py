@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 from anomaly.engine.engine import Engine, Restart
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
+from anomaly.fleet import Format
 from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.encode import encode_message
 from tests.engine import world
 
 COUNT = 600
@@ -97,9 +100,9 @@ def test_pages_of_any_moment_and_the_deltas_after_the_first_restore(
     assert again.digest() == engine.digest()
 
 
-def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0) -> str:
+def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0, wide: bool = False) -> str:
     """The result of `batch` cut at `cuts`; with `revive`, by a new engine from saved bytes after every cut."""
-    engine = world.engine(*arms())
+    engine = world.engine(*arms(), wide=wide)
     engine.add_restarts(restarts(seed))
     saved: list[bytes] = []
     outcomes = []
@@ -108,7 +111,7 @@ def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0) 
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
         saved += engine.delta()
         if revive:
-            engine = world.engine(*arms())
+            engine = world.engine(*arms(), wide=wide)
             engine.apply(saved)
     return result(outcomes, engine)
 
@@ -121,11 +124,31 @@ def test_batches_of_any_size_give_the_same_bytes(size: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, COUNT - 1), max_size=12), revive=st.booleans())
-def test_any_cut_and_any_restart_give_the_same_bytes(seed: int, cuts: list[int], revive: bool) -> None:
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, COUNT - 1), max_size=12), data=st.data())
+def test_any_cut_and_any_restart_give_the_same_bytes(seed: int, cuts: list[int], data: st.DataObject) -> None:
     """However the stream is cut, and with a new process behind every cut or none, nothing differs."""
     batch = world.stream(seed, COUNT)
-    assert run(batch, cuts, revive, seed) == run(batch, [], seed=seed)
+    revive, wide = data.draw(st.booleans()), data.draw(st.booleans())
+    assert run(batch, cuts, revive, seed, wide) == run(batch, [], seed=seed, wide=wide)
+
+
+@pytest.mark.parametrize("size", [1_024, 8_192])
+def test_large_batches_give_the_same_bytes(size: int) -> None:
+    """20,000 readings of 45 vehicles, one of them in nearly half of all, in batches as large as they are polled."""
+    batch = world.stream(2, 20_000)
+    assert run(batch, range(size, 20_000, size), wide=True) == run(batch, range(7_777, 20_000, 7_777), wide=True)
+
+
+@pytest.mark.parametrize("pack", [1, 50])
+@pytest.mark.parametrize("format", ["json", "msgpack", "arrow"])
+def test_every_format_leads_to_the_same_bytes(format: Format, pack: int) -> None:
+    """As JSON, MessagePack or Arrow, one reading a message or many, decisions and state are those of the columns."""
+    batch = world.stream(4, COUNT)
+    fleet = world.fleet(f'{world.FLEET}\n[stream]\nformat = "{format}"\n')
+    messages = [encode_message(batch.rows(start, start + pack), fleet) for start in range(0, COUNT, pack)]
+    decoded = Decoder(fleet).decode(messages, np.arange(len(messages)))
+    assert not decoded.failures
+    assert run(decoded.batch, [200]) == run(batch, [])
 
 
 def test_the_comparison_sees_one_forgotten_delta() -> None:
@@ -146,10 +169,10 @@ def test_the_compiled_kernels_equal_plain_python() -> None:
     root = Path(__file__).parents[2]
     code = (
         f"import sys; sys.path.insert(0, {str(root)!r}); from tests.engine import test_exactness as t; "
-        "print(t.run(t.world.stream(5, t.COUNT), []))"
+        "print(t.run(t.world.stream(5, t.COUNT), [], wide=True))"
     )
     plain = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     answer = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=plain, capture_output=True, text=True, check=True
     )
-    assert answer.stdout.strip() == run(world.stream(5, COUNT), [])
+    assert answer.stdout.strip() == run(world.stream(5, COUNT), [], wide=True)

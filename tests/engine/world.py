@@ -84,9 +84,9 @@ def arm(adaptation: float = 0.2, digest: str = "m1", k: float = 3.0, q_fleet: fl
     return Arm("champion", 1.0, Model("test/1", digest, Norm(), k, q_fleet, policy))
 
 
-def engine(*arms: Arm, text: str = FLEET) -> Engine:
-    """An engine with these arms, or the default one."""
-    made = Engine(fleet(text), frame())
+def engine(*arms: Arm, text: str = FLEET, wide: bool = False) -> Engine:
+    """An engine with these arms, or the default one; `wide`: with six features a signal."""
+    made = Engine(fleet(text), frame(features="wide" if wide else "evidence"))
     made.use(arms or [arm()], lambda vehicle: sum(vehicle.encode()) % max(len(arms), 1))
     return made
 
