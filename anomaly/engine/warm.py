@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from msgspec.structs import replace
 
 from anomaly import settings
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Floats, Model, ThresholdPolicy
-from anomaly.fleet import Fleet
+from anomaly.fleet import Fleet, Format
+from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.encode import encode_readings
 
+_MESSAGES = {
+    "json": b'{"vehicle":"v","ts":0,"signals":{"s":0.5},"v":1}',
+    "msgpack": b"\x83\xa7vehicle\xa1v\xa2ts\x00\xa7signals\x81\xa1s\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00",
+}
 _FLEET = '[fleet]\nname = "warm"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n[signals.s]\n'
 
 
@@ -22,8 +31,9 @@ class _Zero:
         return np.ones((len(features), 1), np.float32)
 
 
-def warm() -> None:
-    """Run one reading through every kernel, from bytes to a decision; the compiled code stays in its cache folder."""
+def warm(formats: Sequence[Format] = ("json", "msgpack")) -> None:
+    """Run one reading of each format through every kernel, from bytes to a decision; the compiled code stays in its
+    cache folder."""
     one = (1.0,)
     frame = Frame(
         signals=("s",),
@@ -37,10 +47,16 @@ def warm() -> None:
         burn_in=2,
         time_constant=20,
     )
-    fleet = settings.parse(_FLEET, Fleet, "warm")
-    message = b'{"vehicle":"v","ts":0,"signals":{"s":0.5},"v":1}'
-    batch = Decoder(fleet).decode([message], np.zeros(1, np.int64)).batch
-    engine = Engine(fleet, frame)
     model = Model("warm/1", "warm", _Zero(), 1.0, 1.0, ThresholdPolicy.from_adaptation(0.2))
-    engine.use([Arm("champion", 1.0, model)], lambda _vehicle: 0)
-    engine.decide(batch)
+    for format, message in _MESSAGES.items():
+        fleet = settings.parse(f'{_FLEET}[stream]\nformat = "{format}"\n', Fleet, "warm")
+        batch = Decoder(fleet).decode([message], np.zeros(1, np.int64)).batch
+        engine = Engine(fleet, frame)
+        engine.use([Arm("champion", 1.0, model)], lambda _vehicle: 0)
+        engine.decide(batch)
+    batch.vehicles.crc32()
+    batch.vehicles.spelled()
+    again = Engine(fleet, frame)
+    again.apply(engine.delta())
+    again.bring_back(["v", "w"])
+    again.evict(2)

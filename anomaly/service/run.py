@@ -33,7 +33,7 @@ class Process(NamedTuple):
 def run(fleet: Fleet, log: Log, process: Process, open_store: OpenStore = PartitionStore) -> int:
     """Score until SIGTERM, SIGINT or the end; answers the exit code, 130 after SIGINT. A second SIGINT ends at once."""
     started_s = time.monotonic()
-    warm()
+    warm([fleet.stream.format])
     line = structlog.get_logger()
     line.info("kernels ready", seconds=round(time.monotonic() - started_s, 2))
     metrics = Metrics()

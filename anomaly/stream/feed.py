@@ -23,7 +23,7 @@ TICKS_PER_S = {"ms": 1_000.0, "s": 1.0, "cycles": 1.0}
 
 T = TypeVar("T", VehicleEvent, Label)
 
-_CHUNK = 5_000
+_CHUNK, _LARGEST_CHUNK = 5_000, 100_000
 _NAP_S = 0.05
 
 
@@ -71,8 +71,9 @@ def send(feed: Feed, sink: Sink, topic: str, partitions: int, pace: Pace) -> Ite
     """Send all of `feed` to `topic`, which has `partitions`; after each part, yields how many records are sent."""
     begin = time.monotonic()
     done = 0
+    chunk = max(_CHUNK, min(pace.pack * partitions, _LARGEST_CHUNK))
     while done < len(feed.ts):
-        stop = min(done + _CHUNK, _due(feed.ts, pace, time.monotonic() - begin))
+        stop = min(done + chunk, _due(feed.ts, pace, time.monotonic() - begin))
         if stop <= done:
             time.sleep(_NAP_S)
         else:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.errors import DataError
 from anomaly.telemetry.messages import Messages
 from anomaly.telemetry.shapes import (
     CONTEXT_BYTES,
@@ -127,10 +128,12 @@ class Scanner:
         self._pause = self._in_vain = 0
 
     def scan(self, messages: Sequence[bytes]) -> Plain:
-        """Accept what is plain among `messages`."""
+        """Accept what is plain among `messages`. Raises DataError where they are longer than the bytes there are."""
         if self._contexts.full:
             self._contexts = Contexts(self._fields, self._language.read)
         buffer, edge = Messages.of(messages).padded(PADDING)
+        if len(buffer) < edge[-1] + PADDING or (edge[1:] < edge[:-1]).any():
+            raise DataError("a block of messages is damaged: it is shorter than the lengths that are kept with it")
         out, rows = self._scan(buffer, edge)
         if not out.ok.all() and self._learn(buffer, edge, out):
             out, rows = self._scan(buffer, edge)

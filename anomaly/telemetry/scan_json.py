@@ -184,7 +184,7 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
         low = (U8(1) << U8(8 * count)) - U8(1)
         packed = digits((word & low) | ((word >> U8(8)) & ~low))
         places = np.int64(packed >> U8(32)) - count
-        short = 0 < places < 7 - count
+        short = bool(0 < places < 7 - count)
     if short:
         whole = packed & U8(0xFFFFFFFF)
         at += count + 1 + places

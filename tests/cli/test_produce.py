@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from anomaly import fleet as fleets
 from anomaly.cli.produce import Target, produce
 from anomaly.cli.topics import create
 from anomaly.errors import PeerError, UsageError
+from anomaly.fleet import Format
 from anomaly.stream.open import open_log
 from anomaly.stream.partitions import partition_of
 from anomaly.stream.ports import Block
+from anomaly.telemetry.decode import Decoder
 
 FLEET = """
 [fleet]
@@ -88,6 +91,23 @@ def test_readings_come_in_order_each_vehicle_in_its_partition(
         mine = [reading for number, reading in readings if number == partition]
         assert [reading["ts"] for reading in mine] == sorted(reading["ts"] for reading in mine)
         assert all(partition_of(reading["vehicle"].encode(), 4) == partition for reading in mine)
+
+
+@pytest.mark.parametrize("format", ["msgpack", "arrow"])
+def test_packed_messages_of_a_format_hold_vehicles_of_their_partition(case: Case, format: Format) -> None:
+    """With `[stream] format`, packed messages are in it, and hold their partition's vehicles alone, in order of time."""
+    case.config.write_text(f'{FLEET}[stream]\nformat = "{format}"\n')
+    case.put(pack=100)
+    decoder, found = Decoder(fleets.load(case.config)), 0
+    blocks = case.blocks()
+    assert sum(len(block.values) for block in blocks) < 12
+    for block in blocks:
+        batch, failures, _ = decoder.decode(block.values, block.offsets)
+        assert failures == []
+        assert {partition_of(name.encode(), 4) for name in batch.vehicles} == {block.partition}
+        assert (np.diff(batch.ts) >= 0).all()
+        found += len(batch)
+    assert found == 600
 
 
 def test_speed_paces_event_time(case: Case) -> None:

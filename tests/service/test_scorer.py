@@ -114,9 +114,10 @@ def test_events_are_read_on_from_where_they_were(own: Rig) -> None:
     assert store.positions() == {"bus.vehicle-events": {0: 6}, "bus.labels": {0: 0}}
 
 
-def test_a_fleet_may_speak_messagepack(tmp_path: Path, stock: Path) -> None:
+@pytest.mark.parametrize("format", ["msgpack", "arrow"])
+def test_a_fleet_may_speak_another_format(tmp_path: Path, stock: Path, format: str) -> None:
     """With `[stream] format`, readings are written and scored in that format, packed ones too, and replayed."""
-    rig = make_rig(tmp_path, stock, FLEET.replace("batch = 64", 'batch = 64\nformat = "msgpack"'))
+    rig = make_rig(tmp_path, stock, FLEET.replace("batch = 64", f'batch = 64\nformat = "{format}"'))
     batch = readings()
     feed = Feed(
         batch.ts,

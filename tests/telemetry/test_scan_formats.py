@@ -15,7 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from anomaly.errors import DataError
 from anomaly.telemetry.decode import Decoder
+from anomaly.telemetry.messages import Messages
 from anomaly.telemetry.typed import TypedDecoder
 from tests.telemetry.test_scan import FLEET, told
 
@@ -158,6 +160,12 @@ def test_many_contexts_and_many_shapes_are_forgotten_again(format: Scanned) -> N
         batch = decoder.decode(values, np.arange(6_000)).batch
         assert list(batch.context["region"]) == [f"r{n}" for n in range(first, first + 6_000)]
         assert batch.ts.tolist() == list(range(first, first + 6_000))
+
+
+def test_a_damaged_block_is_not_read() -> None:
+    """Lengths that reach beyond the bytes of a block raise an error before a kernel sees them."""
+    with pytest.raises(DataError, match="damaged"):
+        Decoder(FLEET).decode(Messages.stored(np.array([500], "<u4").tobytes(), b"{}"), np.zeros(1, np.int64))
 
 
 CORPUS = [
