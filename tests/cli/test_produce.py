@@ -95,7 +95,7 @@ def test_readings_come_in_order_each_vehicle_in_its_partition(
 
 @pytest.mark.parametrize("format", ["msgpack", "arrow"])
 def test_packed_messages_of_a_format_hold_vehicles_of_their_partition(case: Case, format: Format) -> None:
-    """With `[stream] format`, packed messages are in it, and hold their partition's vehicles alone, in order of time."""
+    """With `[stream] format`, packed messages hold the vehicles of their partition alone, in order of time."""
     case.config.write_text(f'{FLEET}[stream]\nformat = "{format}"\n')
     case.put(pack=100)
     decoder, found = Decoder(fleets.load(case.config)), 0
