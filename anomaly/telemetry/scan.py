@@ -33,7 +33,7 @@ from anomaly.telemetry.shapes import (
 from anomaly.telemetry.text import Coded, Text
 
 _LONGEST_LEARNED = 65_536
-_KEPT_ROWS = 65_536
+_KEPT_BYTES = 1 << 25
 _LONGEST_PAUSE = 64
 
 Fields = tuple[str | None, ...]
@@ -153,7 +153,7 @@ class Scanner:
         rows = size // self._shortest + 1
         if rows > len(self._out.ts):
             made = room(0, rows, len(self._columns))
-            if rows > _KEPT_ROWS:
+            if made.values.nbytes > _KEPT_BYTES:
                 return made._replace(ok=np.empty(messages, np.bool_))
             self._out = made
         return self._out._replace(ok=np.empty(messages, np.bool_))

@@ -152,10 +152,9 @@ def exponent(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     """
     begin = at
     negative = buffer[at] == 45
-    if negative or buffer[at] == 43:
-        at += 1
+    first = at + 1 if negative or buffer[at] == 43 else at
+    at = first
     value: Whole = 0
-    first = at
     while at < stop and at - first < 3 and 48 <= buffer[at] <= 57:
         value = value * 10 + np.int64(buffer[at]) - 48
         at += 1
@@ -294,7 +293,7 @@ def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole, closing: np.uint64)
 @kernel
 def reading(
     buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, seen: Seen, out: Out
-) -> Whole:  # fmt: skip
+) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 
     Bytes from `stop` on may be looked at, PADDING of them at most, but never become part of a reading.

@@ -280,7 +280,7 @@ def text(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
 @kernel
 def reading(
     buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, seen: Seen, out: Out
-) -> Whole:  # fmt: skip
+) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 
     Bytes from `stop` on may be looked at, PADDING of them at most, but never become part of a reading.
