@@ -170,6 +170,8 @@ def _vehicles(column: Any) -> Text:
         raise _Refused(f"vehicle: null in {column.null_count} rows")
     rows = None
     if types.is_dictionary(column.type):
+        if column.dictionary.null_count:
+            raise _Refused("vehicle: its dictionary has a null")
         rows, column = column.indices.to_numpy().astype(np.int64), column.dictionary
     _, edge, data = column.buffers()
     wide = np.int64 if types.is_large_string(column.type) else np.int32

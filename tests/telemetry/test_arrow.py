@@ -21,6 +21,7 @@ TABLE = {"name": "buses", "vehicle": "bus", "time": "time", "time_unit": "ms"}
 PARTS = {"fleet": TABLE, "signals": {"a": {}, "b": {}}, "context": {"regime": ["gear"], "cohort": ["type"]}}
 FLEET = msgspec.convert(PARTS | {"stream": {"format": "arrow"}}, Fleet)
 GOOD: dict[str, Any] = {"vehicle": ["v1", "v2"], "ts": [5, 6], "a": [1.5, None], "b": pa.array([1, 2], pa.int8())}
+HALF_NULL = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))
 
 
 def message(columns: dict[str, Any], **options: Any) -> bytes:
@@ -106,6 +107,7 @@ def test_context_and_unknown_names() -> None:
         ({"ts": None}, "missing column ts"),
         ({"vehicle": [1, 2]}, "vehicle: expected text, got int64"),
         ({"vehicle": ["a", None]}, "vehicle: null in 1 rows"),
+        ({"vehicle": HALF_NULL}, "vehicle: its dictionary has a null"),
         ({"vehicle": ["a", ""]}, "vehicle: is empty in row 1"),
         ({"vehicle": ["a", "x" * 201]}, "vehicle: has more than 200 characters in row 1"),
         ({"ts": [1.5, 2.5]}, "ts: expected whole numbers or timestamps, got double"),
