@@ -107,13 +107,26 @@ class Engine:
         """Positions of the vehicles that are not here, ascending: int64[m]."""
         return np.flatnonzero(self._state.find(vehicles) < 0)
 
-    def evict(self) -> dict[str, bytes]:
-        """Where there are more vehicles than [state] capacity, let the least recently heard go, a hundredth at once.
+    def evict(self, count: int | None = None) -> dict[str, bytes]:
+        """Let the vehicles go that were heard of least recently: `count`, or None: where there are more than
+        [state] capacity, a hundredth of it.
 
         Answers the state of each, for `revive` to give back.
         """
-        over = len(self._state) - self._state.capacity
-        return self._state.evict(max(over, self._state.capacity // 100)) if over > 0 else {}
+        if count is None:
+            over = len(self._state) - self._state.capacity
+            count = max(over, self._state.capacity // 100) if over > 0 else 0
+        return self._state.evict(count) if count else {}
+
+    def bring_back(self, vehicles: Sequence[str]) -> None:
+        """Have vehicles here that were let go, without a reading."""
+        _, new = self._state.slots(Text.of(vehicles))
+        self._welcome(new)
+        self._state.touch(new)
+
+    def unknown(self, vehicles: Text) -> NDArray[np.int64]:
+        """Positions of the vehicles that are not here, ascending: int64[m]."""
+        return np.flatnonzero(self._state.find(vehicles) < 0)
 
     def use(self, arms: Sequence[Arm], assign: Callable[[str], int]) -> None:
         """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""

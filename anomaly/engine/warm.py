@@ -16,10 +16,6 @@ from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
 from anomaly.telemetry.encode import encode_readings
 
-_MESSAGES = {
-    "json": b'{"vehicle":"v","ts":0,"signals":{"s":0.5},"v":1}',
-    "msgpack": b"\x83\xa7vehicle\xa1v\xa2ts\x00\xa7signals\x81\xa1s\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00",
-}
 _FLEET = '[fleet]\nname = "warm"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n[signals.s]\n'
 
 
@@ -32,8 +28,8 @@ class _Zero:
 
 
 def warm(formats: Sequence[Format] = ("json", "msgpack")) -> None:
-    """Run one reading of each format through every kernel, from bytes to a decision; the compiled code stays in its
-    cache folder."""
+    """Run a reading of each format through every kernel, from bytes to a decision, to state on disk and back; the
+    compiled code stays in its cache folder."""
     one = (1.0,)
     frame = Frame(
         signals=("s",),
@@ -48,14 +44,16 @@ def warm(formats: Sequence[Format] = ("json", "msgpack")) -> None:
         time_constant=20,
     )
     model = Model("warm/1", "warm", _Zero(), 1.0, 1.0, ThresholdPolicy.from_adaptation(0.2))
-    for format, message in _MESSAGES.items():
-        fleet = settings.parse(f'{_FLEET}[stream]\nformat = "{format}"\n', Fleet, "warm")
-        batch = Decoder(fleet).decode([message], np.zeros(1, np.int64)).batch
-        engine = Engine(fleet, frame)
-        engine.use([Arm("champion", 1.0, model)], lambda _vehicle: 0)
+    reading = Batch.of(["v"], np.zeros(1, np.int64), np.full((1, 1), 0.5, np.float32), {}, np.zeros(1, np.int64))
+    fleet = settings.parse(_FLEET, Fleet, "warm")
+    engine = Engine(fleet, frame)
+    engine.use([Arm("champion", 1.0, model)], lambda _vehicle: 0)
+    for format in formats:
+        told = replace(fleet, stream=replace(fleet.stream, format=format))
+        batch = Decoder(told).decode(encode_readings(reading, told), np.zeros(1, np.int64)).batch
         engine.decide(batch)
-    batch.vehicles.crc32()
-    batch.vehicles.spelled()
+    reading.vehicles.crc32()
+    reading.vehicles.spelled()
     again = Engine(fleet, frame)
     again.apply(engine.delta())
     again.bring_back(["v", "w"])

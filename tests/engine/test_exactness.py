@@ -69,7 +69,7 @@ def test_vehicles_that_leave_and_come_back_change_nothing(seed: int, cuts: list[
     outcomes, saved = [], []
     for start, stop in itertools.pairwise([0, *sorted(set(cuts)), len(batch)]):
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
-        kept |= engine._state.evict(share)
+        kept |= engine.evict(share)
         saved += engine.delta()
         engine = world.engine(*arms())
         engine._revive = back
@@ -91,7 +91,7 @@ def test_pages_of_any_moment_and_the_deltas_after_the_first_restore(
     engine._revive = lambda vehicles: {vehicle: kept.pop(vehicle) for vehicle in vehicles if vehicle in kept}
     for turn, (start, stop) in enumerate(itertools.pairwise([0, *sorted(set(cuts)), len(batch)])):
         engine.decide(batch.rows(start, stop))
-        kept |= engine._state.evict(turn % 7)
+        kept |= engine.evict(turn % 7)
         if turn in pages:
             blobs |= {number: engine.page(number) for number in range(-1, engine.pages)}
         deltas += engine.delta()
