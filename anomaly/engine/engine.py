@@ -97,16 +97,6 @@ class Engine:
         """Whether a reading of the vehicle was seen, and it was not let go."""
         return self._state.slot(vehicle) is not None
 
-    def bring_back(self, vehicles: Sequence[str]) -> None:
-        """Have vehicles here that were let go, without a reading."""
-        _, new = self._state.slots(Text.of(vehicles))
-        self._welcome(new)
-        self._state.touch(new)
-
-    def unknown(self, vehicles: Text) -> NDArray[np.int64]:
-        """Positions of the vehicles that are not here, ascending: int64[m]."""
-        return np.flatnonzero(self._state.find(vehicles) < 0)
-
     def evict(self, count: int | None = None) -> dict[str, bytes]:
         """Let the vehicles go that were heard of least recently: `count`, or None: where there are more than
         [state] capacity, a hundredth of it.
