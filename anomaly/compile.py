@@ -71,7 +71,7 @@ def prefetch(array: Any, place: Any) -> None:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(_context: Any, array: Any, place: Any) -> Any:
+def _prefetch(_context: Any, array: Any, _place: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         address = builder.gep(data, [arguments[1]], source_etype=ir.IntType(8))
@@ -100,7 +100,7 @@ def load64(array: Any, place: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _load64(_context: Any, array: Any, place: Any) -> Any:
+def _load64(_context: Any, array: Any, _place: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         address = builder.gep(data, [arguments[1]], source_etype=ir.IntType(8))

@@ -321,7 +321,7 @@ def compare(
     cohorts: Cohorts,
     out: Observed,
 ) -> None:
-    """Rows of `scratch`: place among the healthy of the regime, deviation from what is usual, the usual, 1 where used."""
+    """Rows of `scratch`: place among the healthy of the regime, deviation from the usual, the usual, 1 where used."""
     signals = frame.prior.shape[0]
     at = state.at
     cohort, regime = state.i4[slot, COHORT], state.u2[slot, REGIME]

@@ -12,7 +12,9 @@ SAMPLE, AUDIT, LONG_ALARM = 1, 2, 3
 def drawn(
     hashes: NDArray[np.uint64], when: NDArray[np.int64], share: float | NDArray[np.float64], purpose: int
 ) -> NDArray[np.bool_]:
-    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n]; `hashes` the CRC-32 of the vehicles' ids, uint64[n].
+    """Whether each of n (vehicle, time) pairs is in a sample of `share`, bool[n].
+
+    `hashes` are the CRC-32 of the vehicles' ids, uint64[n].
 
     Hash and time go through the finaliser of SplitMix64 (Steele, Lea and Flood 2014); its upper 53 bits are a uniform
     number in [0, 1), and the pair is in if that is below `share`.

@@ -55,10 +55,10 @@ class LostPartition(StateError):
 class Checkpoint(NamedTuple):
     """All that one transaction writes.
 
-    `offset` is that of the next message; `deltas` what changed of the state, `pages` those of it that are written again,
-    and deltas up to number `superseded` are no longer needed; `idle` are vehicles that were let go, `returned` those
-    of before that came back. `alerts` are changes of open alerts, id to bytes, None where one was closed. `waiting` are new restarts of
-    vehicles that were not seen yet, `met` are vehicles for which none waits any more.
+    `offset` is that of the next message; `deltas` are what changed of the state, `pages` parts of it that are written
+    again, and deltas up to number `superseded` are no longer needed; `idle` are vehicles that were let go, `returned`
+    those of before that came back. `alerts` are changes of open alerts, id to bytes, None where one was closed.
+    `waiting` are new restarts of vehicles that were not seen yet, `met` are vehicles for which none waits any more.
     """
 
     offset: int | None

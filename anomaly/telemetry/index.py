@@ -211,10 +211,10 @@ def is_it(
     at = np.int64(arrays.cells[cell, 0])
     if word(arrays.long, at, at + 4) != U8(stop - start):
         return False
+    equal = True
     for j in range(stop - start):
-        if arrays.long[at + 4 + j] != buffer[start + j]:
-            return False
-    return True
+        equal = equal and arrays.long[at + 4 + j] == buffer[start + j]
+    return bool(equal)
 
 
 @kernel

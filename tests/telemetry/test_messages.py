@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_a_padded_slice_holds_its_own_bytes_only(values: list[bytes], start: int
     """What a scanner may read are the messages asked for, then zeros."""
     part = Messages.of(values)[start:]
     buffer, edge = part.padded(4)
-    found = [buffer[a:b].tobytes() for a, b in zip(edge[:-1], edge[1:], strict=True)]
+    found = [buffer[a:b].tobytes() for a, b in itertools.pairwise(edge)]
     assert found == values[start:]
     assert buffer[edge[-1] :].tolist() == [0] * 4
 
