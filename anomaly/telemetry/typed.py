@@ -143,11 +143,14 @@ def context_reader(
     """A function from a context's bytes (JSON: those inside the braces) to its kept fields; None of what is none."""
     module = msgspec.json if format == "json" else msgspec.msgpack
     decode: Callable[[bytes], Any] = module.Decoder(_context_type(fields)).decode
+    decode_untyped: Callable[[bytes], Any] = module.Decoder().decode
     names = [f"f{place}" for place in range(len(fields))]
 
     def read(text: bytes) -> tuple[str | None, ...] | None:
+        whole = b"{" + text + b"}" if format == "json" else text
         try:
-            found = decode(b"{" + text + b"}" if format == "json" else text)
+            decode_untyped(whole)  # the typed decode skips fields that are not kept without reading them
+            found = decode(whole)
         except REFUSALS:
             return None
         return tuple(getattr(found, name) for name in names)
