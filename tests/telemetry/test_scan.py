@@ -78,6 +78,7 @@ def test_scanned_is_what_msgspec_decodes(seed: int) -> None:
         assert told(decoder.decode(values, offsets)) == told(typed.decode(values, offsets))
 
 
+@settings(deadline=None)
 @given(value=st.floats(allow_nan=False, allow_infinity=False), places=st.integers(0, 12))
 def test_numbers_are_parsed_to_the_bit(value: float, places: int) -> None:
     """Any decimal number gives the float that msgspec reads from the same text."""

@@ -98,7 +98,7 @@ def test_scanned_is_what_msgspec_decodes(format: Scanned, seed: int) -> None:
         assert told(decoder.decode(values, offsets)) == told(typed.decode(values, offsets))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(digits=st.text("0123456789", min_size=1, max_size=20), point=st.integers(0, 20), power=st.integers(-30, 30))
 @example(digits="775352454185485777", point=1, power=0)
 @example(digits="702813935279846220", point=1, power=0)
@@ -112,6 +112,28 @@ def test_any_number_of_digits_and_any_exponent(digits: str, point: int, power: i
     found = decoder.decode([plain.replace(b"1.5", text.encode())], np.zeros(1, np.int64)).batch
     with np.errstate(over="ignore"):
         assert found.values[0, 0] == np.float32(float(text))
+
+
+PLAIN = b'{"vehicle":"v1","ts":17,"signals":{"a":1.25,"b":-3},"context":{"region":"eu"}}'
+TRICKY = [
+    [PLAIN.replace(b"v1", rb"v\n1")],
+    [PLAIN.replace(b"eu", rb"\u0041")],
+    [PLAIN + b" x"],
+    [PLAIN + b" \n"],
+    [PLAIN + PLAIN],
+    [b"[" + PLAIN + b"] ]"],
+    [PLAIN[:30], PLAIN[30:], PLAIN],
+    [PLAIN[:-1], b"}"],
+]
+
+
+@pytest.mark.parametrize("values", TRICKY)
+def test_what_only_looks_plain_is_left_to_msgspec(values: list[bytes]) -> None:
+    """Escapes, bytes behind a message, and messages that make sense only together, end as without a scanner."""
+    decoder, typed = Decoder(FLEET), TypedDecoder(FLEET.columns, FLEET.context_fields, "json")
+    decoder.decode([PLAIN], np.zeros(1, np.int64))
+    offsets = np.arange(len(values))
+    assert told(decoder.decode(values, offsets)) == told(typed.decode(values, offsets))
 
 
 @pytest.mark.parametrize("format", SCANNED)
