@@ -197,9 +197,9 @@ def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
     """A dictionary array; words that are there twice become one."""
     import pyarrow as pa
 
-    distinct = list(dict.fromkeys(words))
-    place = np.array([distinct.index(word) for word in words], np.int32)
-    return pa.DictionaryArray.from_arrays(place[codes], pa.array(distinct, pa.string()))
+    distinct = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    place = np.array([distinct[word] for word in words], np.int32)
+    return pa.DictionaryArray.from_arrays(place[codes], pa.array(list(distinct), pa.string()))
 
 
 def _episodes(rows: Kept) -> Any:

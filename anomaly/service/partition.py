@@ -180,7 +180,9 @@ class PartitionScorer:
         for name, times in decoded.unknown.items():
             self._shared.metrics.count_unknown(name, times)
         batch = self._at_home(decoded.batch, block)
-        alarms = self._decide(batch, now_s) if len(batch) else 0
+        most = self._shared.fleet.stream.batch
+        parts = (batch.rows(start, start + most) for start in range(0, len(batch), most))
+        alarms = sum(self._decide(part, now_s) for part in parts)
         self._fresh.idle |= self.engine.evict()
         self.next_offset = int(block.offsets[-1]) + 1
         self._fresh.readings += len(batch)

@@ -18,12 +18,14 @@ _CRC_TABLE = np.array([zlib.crc32(bytes([255 ^ byte])) ^ 0xFF000000 for byte in 
 class Text(Sequence[str]):
     """n strings, each the UTF-8 bytes `buffer[start[i]:stop[i]]`; what is said twice may lie in one place."""
 
-    __slots__ = ("buffer", "start", "stop")
+    __slots__ = ("_edge", "buffer", "start", "stop")
 
     def __init__(self, buffer: NDArray[np.uint8], start: NDArray[np.int64], stop: NDArray[np.int64]) -> None:
-        self.buffer = buffer
+        self.buffer = buffer.view()
+        self.buffer.flags.writeable = False  # a kernel is compiled once for arrays that may be written, once for others
         self.start = start
         self.stop = stop
+        self._edge: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Text:
@@ -80,10 +82,14 @@ class Text(Sequence[str]):
     def spelled(self) -> Text:
         """The same, in a buffer that holds nothing else."""
         data, edge = self.packed()
-        return Text(data, edge[:-1], edge[1:])
+        text = Text(data, edge[:-1], edge[1:])
+        text._edge = edge
+        return text
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All bytes one after the other, and where each string begins, int64[n + 1]."""
+        if self._edge is not None:
+            return self.buffer, self._edge
         edge = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self.stop - self.start, out=edge[1:])
         data = np.empty(int(edge[-1]), np.uint8)
