@@ -142,7 +142,7 @@ def _context(found: Survey) -> Iterator[str]:
 
 def _tables(found: Survey) -> Iterator[str]:
     """The other tables, every key of theirs a comment, but what this history needs otherwise."""
-    for table in ("history", "quality", "baseline", "model", "threshold", "alerts", "log", "stream"):
+    for table in ("history", "quality", "baseline", "model", "threshold", "alerts", "log", "stream", "state"):
         yield ""
         yield f"[{table}]"
         for key, default in _group(table):
