@@ -42,6 +42,7 @@ def score(
     metrics_port: int | None = typer.Option(
         None, "--metrics-port", min=0, max=65535, help="On 127.0.0.1; 0: none; default 9464."
     ),
+    profile: bool = typer.Option(False, "--profile", help="Say at the end where the time went, stage by stage."),
     log_level: LogLevel = typer.Option(LogLevel.INFO, "--log-level", help="Least important lines to show."),
 ) -> None:
     """Score the live stream: decisions, alerts and dead letters, until SIGTERM or Ctrl-C."""
@@ -60,7 +61,7 @@ def score(
     options = Options(folder or Path("run") / fleet.name, name, first.value, fresh_state, stop_at_end)
     opened = open_log(bootstrap_server, log, command_config, SEND_S)
     try:
-        code = run(fleet, opened, Process(models, options, metrics_port))
+        code = run(fleet, opened, Process(models, options, metrics_port, profile))
     finally:
         opened.close()
     if code:

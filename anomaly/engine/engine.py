@@ -34,6 +34,7 @@ class Restart(NamedTuple):
 
 Recall = Callable[[Sequence[str]], Sequence[Restart]]
 Revive = Callable[[Sequence[str]], Mapping[str, bytes]]
+Stage = Callable[[str], None]
 
 
 class VehicleView(NamedTuple):
@@ -54,7 +55,8 @@ class Engine:
     """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut.
 
     `recall` is asked for the restarts of vehicles at their first reading, those that `add_restarts` was not given;
-    `revive` for the state of vehicles that come back after `evict` let them go.
+    `revive` for the state of vehicles that come back after `evict` let them go. `stage` is told the name of each stage
+    of `decide` when it ends: slot, features, score, threshold, decisions.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Engine:
         frame: Frame,
         recall: Recall = lambda _vehicles: (),
         revive: Revive = lambda _vehicles: {},
+        stage: Stage = lambda _name: None,
     ) -> None:
         if tuple(fleet.signals) != frame.signals or fleet.context.regime != frame.regime:
             raise ConfigError(
@@ -71,7 +74,7 @@ class Engine:
             )
         self._fleet = fleet
         self._frame = frame
-        self._recall, self._revive = recall, revive
+        self._recall, self._revive, self._stage = recall, revive, stage
         self._arrays = frame.arrays()
         self._limits = _limits(fleet)
         self._state = VehicleState(frame, fleet.state.capacity)
@@ -144,10 +147,13 @@ class Engine:
     def decide(self, batch: Batch) -> Outcome:
         """Every reading of `batch` in arrival order into its vehicle's state; what comes of it."""
         readings = self._readings(batch)
+        self._stage("slot")
         observed, applied = self._observe(readings)
+        self._stage("features")
         state = self._state
         decided = np.flatnonzero(observed.status <= 1)
         scores = self._score(readings.slots, observed.features, decided)
+        self._stage("score")
         settled = _settled(len(batch))
         changes = settle(
             readings,
@@ -160,8 +166,9 @@ class Engine:
             self._policies,
             settled,
         )
+        self._stage("threshold")
         decisions = self._decisions(readings.slots, decided, scores, observed, settled)
-        return Outcome(
+        outcome = Outcome(
             decisions=decisions,
             episodes=_episodes(settled, changes, state.arms[readings.slots]),
             evidence=self._evidence(decisions, observed),
@@ -169,6 +176,8 @@ class Engine:
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
         )
+        self._stage("decisions")
+        return outcome
 
     def features(self, batch: Batch) -> Observed:
         """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from anomaly.engine.outcome import Outcome, Status
 from anomaly.errors import ConfigError
+from anomaly.service.profile import Stages
 
 DEFAULT_PORT = 9464
 STALLED_S = 60.0
@@ -42,6 +43,8 @@ class Metrics:
         self.state_bytes = Gauge("anomaly_state_bytes", "State in the store", ["partition"], registry=self.registry)
         self.batch_s = self._histogram("batch_seconds", "Time from bytes to decisions of one micro-batch")
         self.checkpoint_s = self._histogram("checkpoint_seconds", "Time of one checkpoint")
+        self.stages = Stages()
+        self.registry.register(self.stages)
         self._names: set[str] = set()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -90,7 +90,7 @@ class PartitionScorer:
         self._fresh = Fresh()
         self._waits = store.waits()
         self._idles = store.idles()
-        self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive)
+        self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive, shared.metrics.stages)
         self.engine.apply(store.state())
         self.book = AlertBook()
         self.book.restore(store.alerts().items())
@@ -174,6 +174,7 @@ class PartitionScorer:
         buried = self._buried
         self._switch(int(block.offsets[0]))
         decoded = self._shared.decoder.decode(block.values, block.offsets)
+        self._shared.metrics.stages("decode")
         for failure in decoded.failures:
             offset = int(block.offsets[failure.position])
             self._bury(self._shared.topic, self.partition, offset, failure.reason, block.values[failure.position])
@@ -184,8 +185,10 @@ class PartitionScorer:
         parts = (batch.rows(start, start + most) for start in range(0, len(batch), most))
         alarms = sum(self._decide(part, now_s) for part in parts)
         self._fresh.idle |= self.engine.evict()
+        self._shared.metrics.stages("slot")
         self.next_offset = int(block.offsets[-1]) + 1
         self._fresh.readings += len(batch)
+        self._shared.metrics.stages.readings += len(batch)
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
         return Scored(len(batch), alarms, self._buried - buried)
 
@@ -205,6 +208,7 @@ class PartitionScorer:
         self._rows.add(outcome, batch, arms)
         shared.metrics.count(outcome)
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)
+        shared.metrics.stages("log")
         return int(outcome.decisions.alarm.sum())
 
     def _switch(self, offset: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -23,11 +24,15 @@ INTERRUPTED = 130
 
 
 class Process(NamedTuple):
-    """What a scorer's process is given beside its fleet and log; `metrics_port` 0: none, None: 9464 if it is free."""
+    """What a scorer's process is given beside its fleet and log; `metrics_port` 0: none, None: 9464 if it is free.
+
+    `profile`: say at the end where the time went, as a table on stderr.
+    """
 
     models: Path
     options: Options
     metrics_port: int | None = None
+    profile: bool = False
 
 
 def run(fleet: Fleet, log: Log, process: Process, open_store: OpenStore = PartitionStore) -> int:
@@ -55,6 +60,8 @@ def run(fleet: Fleet, log: Log, process: Process, open_store: OpenStore = Partit
             signal.signal(number, handler)
         if listener is not None:
             listener.close()
+        if process.profile:
+            sys.stderr.write(f"{metrics.stages.table()}\n")
     line.info("stopped", signal=signal.Signals(received[0]).name if received else "none, the end was reached")
     return INTERRUPTED if signal.SIGINT in received else 0
 

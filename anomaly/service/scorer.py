@@ -107,6 +107,7 @@ class Scorer:
 
     def run(self, listener: Listener | None = None) -> None:
         """Score until stopped; then write everything down, send what is to be sent, and leave the group."""
+        self._metrics.stages.skip()
         try:
             while not self._stopping:
                 if listener is not None:
@@ -123,9 +124,11 @@ class Scorer:
     def _turn(self) -> bool:
         """One round: what has arrived, events before readings, then checkpoints that are due. False if idle."""
         blocks = self._source.poll(POLL_BATCHES * self._fleet.stream.batch, self._patience_s())
+        self._metrics.stages("poll")
         self._miss(time.monotonic())
         if not self._tell():
             return False
+        self._metrics.stages("events")
         for block in blocks:
             self._process(block)
         now_s = time.monotonic()
@@ -136,6 +139,7 @@ class Scorer:
             self._reload()
         self._deliver(now_s)
         self._report(now_s)
+        self._metrics.stages("rest")
         return bool(blocks)
 
     def _patience_s(self) -> float:
@@ -195,6 +199,7 @@ class Scorer:
             return
         self._written = True
         self._tell_group(scorer)
+        self._metrics.stages("checkpoint")
 
     def _let_go(self, scorer: PartitionScorer, error: LostPartition) -> None:
         """Go on without a partition that is somebody else's by now; raises `error` if it was the last one."""

@@ -179,7 +179,7 @@ def test_what_is_counted(own: Rig) -> None:
     assert value("anomaly_dead_letters_total", {"reason": "decode"}) == 8
     assert (value("anomaly_state_bytes", {"partition": "0"}) or 0) > 0
     labels = {key for family in metrics.registry.collect() for sample in family.samples for key in sample.labels}
-    assert labels <= {"reason", "status", "state", "partition", "name", "le"}
+    assert labels <= {"reason", "status", "state", "partition", "name", "le", "stage"}
 
 
 def test_a_dead_letter_fits_its_topic(own: Rig) -> None:
