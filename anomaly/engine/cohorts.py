@@ -12,6 +12,9 @@ from anomaly.engine import layout
 from anomaly.engine.layout import Cohorts
 from anomaly.telemetry.text import Coded
 
+MANY = 1 << 16
+"""Combinations of words beyond which those that occur are found by sorting."""
+
 
 class CohortTable:
     """Rows of arrays, one a cohort; a cohort keeps its number for ever."""
@@ -21,6 +24,9 @@ class CohortTable:
         self.keys: dict[str, int] = {}
         self.arrays = self._rows(0)
         self.changed: set[int] = set()
+        self._words: list[Sequence[str | None]] = []
+        self._sizes: list[int] = []
+        self._known: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -35,16 +41,33 @@ class CohortTable:
     def numbers(self, columns: Sequence[Coded], count: int) -> NDArray[np.int64]:
         """The cohort of each of `count` readings by the fields that make one, int64[count]; -1 where one of them is
         not said. A new one gets the next number, and empty histograms."""
-        combined, combinations = np.zeros(count, np.int64), [()]
+        combined = np.zeros(count, np.int64)
         for column in columns:
-            pairs, combined = np.unique(combined * len(column.words) + column.codes, return_inverse=True)
-            found = (divmod(pair, len(column.words)) for pair in pairs.tolist())
-            combinations = [(*combinations[before], column.words[code]) for before, code in found]
-        keys = [None if None in words else "\x1f".join(words) for words in combinations]
-        self._add([key for key in dict.fromkeys(keys) if key is not None and key not in self.keys])
-        number = np.array([-1 if key is None else self.keys[key] for key in keys], np.int64)
-        self.changed |= set(number.tolist()) - {-1}
-        return number[combined]
+            combined = combined * len(column.words) + column.codes
+        words = [column.words for column in columns]
+        sizes = [len(each) for each in words]
+        same = sizes == self._sizes and all(a is b for a, b in zip(words, self._words, strict=True))
+        if not same:
+            self._words, self._sizes, self._known = words, sizes, {}
+        distinct = np.flatnonzero(np.bincount(combined)) if np.prod(sizes) < MANY else np.unique(combined)
+        known = self._known
+        for code in distinct.tolist():
+            if code not in known:
+                known[code] = self._number(code)
+        found = np.array([known[code] for code in distinct.tolist()], np.int64)
+        return found[np.searchsorted(distinct, combined)] if len(found) > 1 else np.repeat(found, count)
+
+    def _number(self, code: int) -> int:
+        """The cohort of one combination of words."""
+        told = []
+        for words in reversed(self._words):
+            code, place = divmod(code, len(words))
+            told.append(words[place])
+        if None in told:
+            return -1
+        key = "\x1f".join(str(word) for word in reversed(told))
+        self._add([key] if key not in self.keys else [])
+        return self.keys[key]
 
     def _add(self, new: Sequence[str]) -> None:
         if new:
@@ -58,10 +81,11 @@ class CohortTable:
                 np.concatenate([old.ahead, more.ahead]),
             )
 
-    def touch(self, numbers: NDArray[np.int32]) -> None:
+    def touch(self, numbers: NDArray[np.integer[Any]]) -> None:
         """Remember that these cohorts are about to change; -1 is none."""
-        seen = np.bincount(numbers + 1, minlength=1)
-        self.changed |= set((np.flatnonzero(seen) - 1).tolist()) - {-1}
+        seen = np.zeros(len(self) + 1, np.bool_)
+        seen[numbers] = True
+        self.changed.update(np.flatnonzero(seen[:-1]).tolist())
 
     def rows(self, everything: bool) -> NDArray[np.int32]:
         """The numbers of the cohorts that changed, or of all."""

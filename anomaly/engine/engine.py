@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -202,6 +203,7 @@ class Engine:
         cohort = np.full(len(batch), -1, np.int64)
         if self._frame.cohort is not None:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
+            self._state.cohorts.touch(cohort)
         return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
 
     def _welcome(self, new: NDArray[np.int64]) -> None:
@@ -277,8 +279,10 @@ class Engine:
 
     def _evidence(self, decisions: Decisions, observed: Observed) -> Evidence:
         """Shares of the signals where something is wrong: the model's for a fault, the masked ones for a sensor."""
-        wrong = np.flatnonzero(decisions.kind != Kind.NONE)
+        wrong = np.flatnonzero(decisions.kind)
         rows = decisions.row[wrong]
+        if not len(wrong):
+            return _no_evidence(len(self._frame.signals))
         share = np.zeros((len(rows), len(self._frame.signals)), np.float32)
         fault = decisions.kind[wrong] == Kind.FAULT
         for position, arm in enumerate(self._arms):
@@ -303,8 +307,8 @@ class Engine:
         rows = observed.restart_row[:count].copy()
         return Applied(rows, [event.id for event in events], [event.ts for event in events])
 
-    def delta(self) -> list[bytes]:
-        """All that changed since the last `delta`, in pieces."""
+    def delta(self) -> Iterator[bytes]:
+        """All that changed since the last `delta`, in pieces, each made when it is asked for; all have to be taken."""
         waiting = self._waiting_list() if self._waiting_changed else None
         self._waiting_changed = False
         return self._state.delta(waiting)
@@ -432,6 +436,12 @@ def _settled(count: int) -> Settled:
         change_time=np.zeros((most, 4), np.int64),
         change_level=np.zeros(most, np.float32),
     )
+
+
+@cache
+def _no_evidence(signals: int) -> Evidence:
+    rows, shares = np.zeros(0, np.int64), np.zeros((0, signals), np.float32)
+    return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
 
 
 def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes:

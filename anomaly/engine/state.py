@@ -23,7 +23,7 @@ from anomaly.telemetry.text import Text
 
 PAGE = 16_384
 """Vehicles in a page of the state's bytes."""
-PIECE = 131_072
+PIECE = 16_384
 """Vehicles in a piece of a delta at most."""
 SPARE = 65_536
 """Slots beyond the capacity: as many new vehicles may come in one batch before idle ones have left."""
@@ -153,23 +153,23 @@ class VehicleState:
         for row, digest in enumerate(self.q_fleet):
             self.quantiles[row, slot] = idle.quantiles.get(digest, self.q_fleet[digest])
 
-    def delta(self, waiting: Waiting | None) -> list[bytes]:
+    def delta(self, waiting: Waiting | None) -> Iterator[bytes]:
         """All that changed since the last `delta`, in pieces; `waiting` are the restarts to come, None: as before."""
         self._settle()
         slots = np.flatnonzero(self._touched[: self.index.high] > self._saved_tick)
         born = np.zeros(self.index.high, np.bool_)
         for new in self._born:
             born[new[new < len(born)]] = True
-        gone = np.concatenate([*self._gone, np.zeros(0, np.int64)])
-        first = self._saved(np.zeros(0, np.int64), None, gone)
-        pieces = [self._saved(slots[a : a + PIECE], born, gone[:0]) for a in range(0, len(slots), PIECE)]
-        last = msgspec.structs.replace(pieces.pop() if pieces else first, rest=self.rest(waiting, everything=False))
-        if len(gone):
-            pieces.insert(0, first)
+        nothing = slots[:0]
+        if self._gone:
+            yield msgspec.msgpack.encode(self._saved(nothing, None, np.concatenate(self._gone)))
+        for start in range(0, len(slots), PIECE):
+            yield msgspec.msgpack.encode(self._saved(slots[start : start + PIECE], born, nothing))
+        rest = self.rest(waiting, everything=False)
+        yield msgspec.msgpack.encode(msgspec.structs.replace(self._saved(nothing, None, nothing), rest=rest))
         self._saved_tick = self._tick
         self._born, self._gone = [], []
         self.cohorts.changed.clear()
-        return [msgspec.msgpack.encode(piece) for piece in [*pieces, last]]
 
     @property
     def pages(self) -> int:

@@ -6,7 +6,7 @@ The columns are those of `docs/reference/decisions.md`. pyarrow is imported when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,9 +197,16 @@ def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
     """A dictionary array; words that are there twice become one."""
     import pyarrow as pa
 
+    place, distinct = _coded(tuple(words))
+    return pa.DictionaryArray.from_arrays(place[codes], distinct)
+
+
+@lru_cache(maxsize=64)
+def _coded(words: tuple[str, ...]) -> tuple[NDArray[np.int32], Any]:
+    import pyarrow as pa
+
     distinct = {word: number for number, word in enumerate(dict.fromkeys(words))}
-    place = np.array([distinct[word] for word in words], np.int32)
-    return pa.DictionaryArray.from_arrays(place[codes], pa.array(list(distinct), pa.string()))
+    return np.array([distinct[word] for word in words], np.int32), pa.array(list(distinct), pa.string())
 
 
 def _episodes(rows: Kept) -> Any:
@@ -220,6 +227,8 @@ def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
     """list<struct<name, share>> of the largest shares above 0, empty where there is no alarm."""
     import pyarrow as pa
 
+    if not len(rows.wrong):
+        return pa.ListArray.from_arrays(np.zeros(len(rows.ts) + 1, np.int32), _nothing())
     named = rows.share > 0
     lengths = np.zeros(len(rows.ts), np.int64)
     lengths[rows.wrong] = named.sum(axis=1)
@@ -229,3 +238,11 @@ def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
         ["name", "share"],
     )
     return pa.ListArray.from_arrays(offsets, values)
+
+
+@cache
+def _nothing() -> Any:
+    """No signal with its share."""
+    import pyarrow as pa
+
+    return pa.array([], schema().field("top_signals").type.value_type)

@@ -295,13 +295,12 @@ class PartitionScorer:
 
     def _write(self) -> None:
         started_s = time.perf_counter()
-        fresh, rows, deltas = self._fresh, self._rows.take(), self.engine.delta()
-        size = sum(map(len, deltas))
-        pages = self._roll.pages(self.engine, size)
-        last = self.store.checkpoint(
+        fresh, rows = self._fresh, self._rows.take()
+        pages = self._roll.pages(self.engine)
+        last, size = self.store.checkpoint(
             Checkpoint(
                 offset=self.next_offset,
-                deltas=deltas,
+                deltas=self.engine.delta(),
                 positions=self.positions,
                 control=fresh.control,
                 alerts=dict(self.book.changed()),

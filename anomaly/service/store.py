@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -37,7 +37,7 @@ from anomaly.service.stored import (
 
 WAIT_S = 60.0
 """How long another process may stay inside a transaction before a start gives up."""
-DROP_BYTES = 16 << 20
+DROP_BYTES = 8 << 20
 """Of deltas that are no longer needed, so much is dropped at once: the oldest, whose work all pages hold."""
 DROP = """
 DELETE FROM deltas WHERE id IN (
@@ -62,7 +62,7 @@ class Checkpoint(NamedTuple):
     """
 
     offset: int | None
-    deltas: Sequence[bytes]
+    deltas: Iterable[bytes]
     positions: Mapping[str, Mapping[int, int]]
     control: Sequence[Control]
     alerts: Mapping[str, bytes | None]
@@ -124,21 +124,21 @@ class PartitionStore(StoreReader):
             connection.execute("UPDATE owner SET epoch = ?, fleet = ?, frame = ?", (epoch, *identity))
         return epoch
 
-    def checkpoint(self, checkpoint: Checkpoint) -> int:
-        """Write all of it, or nothing; answers the number of the last delta.
+    def checkpoint(self, checkpoint: Checkpoint) -> tuple[int, int]:
+        """Write all of it, or nothing; answers the number of the last delta, and the bytes of those written now.
 
         LostPartition if the partition is somebody else's by now.
         """
         failpoint("checkpoint.before_begin")
         with self._owned() as connection:
-            last = _write_state(connection, checkpoint)
+            written = _write_state(connection, checkpoint)
             failpoint("checkpoint.after_state")
             positions = msgspec.json.encode(checkpoint.positions).decode()
             connection.execute("UPDATE owner SET offset = ?, positions = ?", (checkpoint.offset, positions))
             _append(connection, checkpoint)
             failpoint("checkpoint.before_commit")
         failpoint("checkpoint.after_commit")
-        return last
+        return written
 
     def record_cut(self, files: Mapping[str, Sequence[str]]) -> None:
         """Record files that hold all rows of the logs named, and drop these rows, in one transaction."""
@@ -173,16 +173,17 @@ class PartitionStore(StoreReader):
             yield connection
 
 
-def _write_state(connection: sqlite3.Connection, checkpoint: Checkpoint) -> int:
-    last = 0
+def _write_state(connection: sqlite3.Connection, checkpoint: Checkpoint) -> tuple[int, int]:
+    last = size = 0
     for blob in checkpoint.deltas:
         last = connection.execute("INSERT INTO deltas (blob) VALUES (?)", (blob,)).lastrowid or 0
+        size += len(blob)
     connection.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?)", list(checkpoint.pages.items()))
     if checkpoint.superseded:
         connection.execute(DROP, (checkpoint.superseded, DROP_BYTES))
     connection.executemany("DELETE FROM idle WHERE vehicle = ?", [(vehicle,) for vehicle in checkpoint.returned])
     connection.executemany("INSERT OR REPLACE INTO idle VALUES (?, ?)", list(checkpoint.idle.items()))
-    return last
+    return last, size
 
 
 def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:

@@ -181,9 +181,9 @@ def test_a_delta_holds_the_cohorts_that_changed() -> None:
         context = {**batch.context, "type": Coded.of([f"t{number}"] * 12)}
         engine.decide(replace(batch, context=context))
     again.apply(world.whole(engine))
-    engine.delta()
+    list(engine.delta())
     engine.decide(readings([NORMAL], start=1_000))
-    deltas = engine.delta()
+    deltas = list(engine.delta())
     moving = readings([NORMAL] * 3, start=1_100)
     engine.decide(replace(moving, context={**moving.context, "type": Coded.of(["t0", "t7", "t0"])}))
     for delta in [*deltas, *engine.delta()]:

@@ -26,19 +26,20 @@ _context.set_forkserver_preload(["tests.service.child"])
 class StateFirst(PartitionStore):
     """A store as it must not be: the offset is written in a transaction of its own, after the rest."""
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> tuple[int, int]:
         """First all but the offset, then the offset."""
-        super().checkpoint(checkpoint._replace(offset=self.offset()))
+        written = super().checkpoint(checkpoint._replace(offset=self.offset()))
         _write_offset(self, checkpoint)
+        return written
 
 
 class OffsetFirst(PartitionStore):
     """A store as it must not be: the offset is written in a transaction of its own, before the rest."""
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> tuple[int, int]:
         """First the offset, then all of it."""
         _write_offset(self, checkpoint)
-        super().checkpoint(checkpoint)
+        return super().checkpoint(checkpoint)
 
 
 def _write_offset(store: PartitionStore, checkpoint: Checkpoint) -> None:

@@ -216,12 +216,12 @@ class Full(PartitionStore):
 
     written = 0
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> tuple[int, int]:
         """The second one of the process fails."""
         Full.written += 1
         if Full.written == 2:
             raise DataError("no room")
-        super().checkpoint(checkpoint)
+        return super().checkpoint(checkpoint)
 
 
 def test_nothing_is_written_after_a_failure(own: Rig) -> None:
