@@ -34,7 +34,8 @@ fix: $(STAMP) ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed and recovery, each beside a peer in the same run
+bench: $(STAMP) ## speed, memory and recovery, beside peers in the same run; some ten minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## write docs/reference again from the code

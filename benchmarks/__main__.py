@@ -1,42 +1,110 @@
-"""`make bench`: every row beside its peer in the same run; a table, and `benchmarks/out/bench.json` for programs."""
+"""`make bench`: every row of the table beside its peer in the same run, then the stage profile.
+
+`python -m benchmarks NAME...` runs single groups. `benchmarks/out/bench.json` holds the same for programs.
+"""
 
 from __future__ import annotations
 
+import platform
+import sys
 import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from anomaly.service.logs import configure
-from benchmarks import engine, kafka, latency, recovery, scorer
-from tests.kafka.broker import unavailable
+from benchmarks import goals, kafka, latency, memory, mutation, path, peers, profile, recovery, scorer, start
+from benchmarks.goals import GOALS, Row
+from benchmarks.world import Worlds
 
 OUT = Path(__file__).parent / "out"
+TABLE: dict[str, Callable[[Worlds], list[Row]]] = {
+    "path": path.run,
+    "peers": peers.run,
+    "memory": memory.run,
+    "scorer": scorer.run,
+    "kafka": kafka.run,
+    "latency": latency.run,
+    "start": start.run,
+}
+NOTES: dict[str, Callable[[Worlds], list[str]]] = {
+    "profile": profile.run,
+    "recovery": recovery.run,
+    "mutation": mutation.run,
+}
+LIBRARIES = ("numba", "numpy", "onnxruntime", "pyarrow", "msgspec", "river", "kafka-python", "confluent-kafka")
 
 
-def main() -> None:
-    """Run all, print and write."""
+class Report(msgspec.Struct):
+    """What a run found: the machine and versions, a row a line of the table, and what the other groups say."""
+
+    machine: str
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    rows: list[Row]
+    notes: dict[str, list[str]]
+
+
+def main(names: list[str]) -> int:
+    """Run the groups named, all if none is; 1 where a mutation survived."""
+    unknown = sorted(set(names) - {*TABLE, *NOTES})
+    if unknown:
+        print(f"{', '.join(unknown)}: no such group; there are {', '.join([*TABLE, *NOTES])}", file=sys.stderr)
+        return 2
     configure("error")
-    reason = unavailable()
+    chosen = names or [*TABLE, *NOTES]
+    report = Report(machine(), {name: version(name) for name in LIBRARIES}, {}, [], {})
     with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
-        made = scorer.world(Path(folder))
-        alone, waited = engine.run(made), latency.run(made)
-        rows = [*scorer.run(made), *([] if reason else kafka.run())]
-    print(f"{'what':58} {'readings/s':>11}   {'peer':22} {'readings/s':>11} {'ratio':>7}")
-    for row in rows:
-        print(f"{row.what:58} {row.ours_per_s:11,.0f}   {row.peer:22} {row.peer_per_s:11,.0f} {row.ratio:6.2f}x")
-    print("readings a second of CPU of one core, medians of interleaved repeats\n")
-    killed = None if reason else recovery.run()
-    results = {"engine alone, batches of 1,024": alone, "reading to alert": waited, "kill and recover": killed}
-    for title, result in results.items():
-        print(f"{title}: {_plain(result) if result else reason or 'no real data'}")
+        worlds = Worlds(Path(folder))
+        for name in chosen:
+            _run(name, worlds, report)
+    show(report, chosen)
     OUT.mkdir(exist_ok=True)
-    (OUT / "bench.json").write_bytes(msgspec.json.encode({"rows": rows, **results}))
+    (OUT / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    return int(any(line.startswith(mutation.SURVIVED) for line in report.notes.get("mutation", [])))
 
 
-def _plain(result: msgspec.Struct) -> str:
-    return ", ".join(f"{name} {getattr(result, name)}" for name in result.__struct_fields__)
+def _run(name: str, worlds: Worlds, report: Report) -> None:
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    started_s = time.monotonic()
+    if name in TABLE:
+        report.rows += TABLE[name](worlds)
+    else:
+        report.notes[name] = NOTES[name](worlds)
+    report.seconds[name] = round(time.monotonic() - started_s, 1)
+
+
+def show(report: Report, chosen: list[str]) -> None:
+    """Print the table, then the rest."""
+    print(f"{report.machine}; {', '.join(f'{name} {number}' for name, number in report.versions.items())}")
+    if report.rows:
+        print(f"\n{goals.table(report.rows)}")
+        print("CPU time of one core unless a row says otherwise, medians of repeats in turn; x: a ratio\n")
+    if set(chosen) >= set(TABLE) and (absent := [goal.what for key, goal in GOALS.items() if key not in _keys(report)]):
+        print("not measured here:", "; ".join(absent))
+    for name, lines in report.notes.items():
+        print(f"\n{name}:", *lines, sep="\n  ")
+    print(f"\nseconds: {', '.join(f'{name} {took:.0f}' for name, took in report.seconds.items())}")
+
+
+def _keys(report: Report) -> set[str]:
+    return {row.key for row in report.rows}
+
+
+def machine() -> str:
+    """Processor, Python and platform."""
+    model = "processor unknown"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = f"{len(lines)} cores of {lines[0]}" if lines else model
+    return f"{model}, Python {platform.python_version()}, {platform.system()}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
 from anomaly.stream.embedded import EmbeddedLog
-from anomaly.stream.ports import Log, Record
+from anomaly.stream.ports import Record
 from anomaly.stream.rdkafka import RdKafkaLog
 from benchmarks.goals import Row
 from benchmarks.scorer import TOPICS, records

@@ -29,7 +29,7 @@ def families(worlds: Worlds) -> list[Row]:
     """Readings a second of each family, and the spread of a wide batch."""
     ways = {name: way(worlds[name]) for name in FAMILIES}
     found = in_turns({name: each.turn for name, each in ways.items()}, REPEATS)
-    forest = sklearn_forest(worlds["forest"], ways["forest"])
+    forest = sklearn_forest()
     peers = {"forest": ("scikit-learn's forest, score alone", rate(forest))}
     batches = in_turns({"wide": ways["wide"].turn}, MANY)["wide"] * BATCH
     return [
@@ -38,7 +38,7 @@ def families(worlds: Worlds) -> list[Row]:
     ]
 
 
-def sklearn_forest(world: World, ours: Way) -> NDArray[np.float64]:
+def sklearn_forest() -> NDArray[np.float64]:
     """Nanoseconds a reading of `score_samples` of a forest of the same size on as wide rows in the same batches."""
     from sklearn.ensemble import IsolationForest
 

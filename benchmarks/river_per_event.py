@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -64,14 +65,11 @@ class _Cohort:
         self.period = period
 
     def _shrunk(self, counts: list[int]) -> float:
-        total, seen = sum(counts), 0
+        total = sum(counts)
         if total < MIN_READINGS or self.vehicles < MIN_VEHICLES:
             return 0.0
-        for place, count in enumerate(counts):
-            seen += count
-            if 2 * seen >= total:
-                break
-        median = (place - 120) * 0.1
+        middle = next(place for place, seen in enumerate(accumulate(counts)) if 2 * seen >= total)
+        median = (middle - 120) * 0.1
         return median * max(0.0, 1.0 - 6.25 / total / (median * median)) if median else 0.0
 
 
@@ -182,9 +180,7 @@ class RiverPerEvent:
         last, equal, silent, ewm, shifts = vehicle.last, vehicle.equal, vehicle.silent, vehicle.ewm, cohort.shift
         usual = vehicle.baseline if warm else self._priors
         means, inverses, limits, wide = self._mean[regime], self._inv_sd[regime], self._limits, self._wide
-        counts = None
-        if warm and cohort.period - 1 <= period <= cohort.period:
-            counts = cohort.histogram[period % PERIODS]
+        counts = cohort.histogram[period % PERIODS] if warm and cohort.period - 1 <= period <= cohort.period else None
         deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
         for j in range(d):
             value, (low, high, most, stuck) = values[j], limits[j]

@@ -69,5 +69,3 @@ def score(world: World, folder: Path, run: str) -> tuple[float, float]:
     wall_s = time.monotonic() - started_s
     log.close()
     return used_ns / 1e9, wall_s
-
-
