@@ -86,7 +86,7 @@ def write_cut(table: Any, folder: Path, fleet: Fleet, name: str) -> list[str]:
     paths = []
     for place, rows in _places(table, fleet):
         path = folder / place / f"{name}.parquet"
-        write_table(table.take(rows), path)
+        write_table(table if len(rows) == len(table) else table.take(rows), path)
         paths.append(path.relative_to(folder).as_posix())
     return paths
 

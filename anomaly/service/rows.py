@@ -91,9 +91,9 @@ def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> No
         for name in LOGS:
             rows = store.rows(name)
             if rows:
-                table = pa.concat_tables(unpacked(rows)).unify_dictionaries()
                 file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
-                written[name] = archive.write_cut(table, folder / name, fleet, file)
+                written[name] = archive.write_cut(_joined(rows), folder / name, fleet, file)
+        pa.default_memory_pool().release_unused()
         failpoint("cut.after_write")
         store.record_cut(written)
     except DataError as error:
@@ -101,6 +101,12 @@ def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> No
         if not isinstance(error, LostPartition):
             store.check_owned()  # a new owner deletes unrecorded files, which looks like a fault of the disk
         raise
+
+
+def _joined(rows: Iterable[Rows]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables(unpacked(rows)).unify_dictionaries()
 
 
 def _remove(folder: Path, written: Mapping[str, Sequence[str]]) -> None:

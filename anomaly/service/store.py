@@ -37,14 +37,10 @@ from anomaly.service.stored import (
 
 WAIT_S = 60.0
 """How long another process may stay inside a transaction before a start gives up."""
-DROP_BYTES = 8 << 20
-"""Of deltas that are no longer needed, so much is dropped at once: the oldest, whose work all pages hold."""
-DROP = """
-DELETE FROM deltas WHERE id IN (
-    SELECT id FROM (SELECT id, sum(length(blob)) OVER (ORDER BY id) - length(blob) AS before FROM deltas WHERE id <= ?)
-    WHERE before < ?
-)
-"""
+DROP_LEAST = 4
+"""Of deltas that are no longer needed, twice as many as were written are dropped at once, at least so many: the oldest,
+whose work all pages hold."""
+DROP = "DELETE FROM deltas WHERE id IN (SELECT id FROM deltas WHERE id <= ? ORDER BY id LIMIT ?)"
 T = TypeVar("T")
 
 
@@ -174,13 +170,14 @@ class PartitionStore(StoreReader):
 
 
 def _write_state(connection: sqlite3.Connection, checkpoint: Checkpoint) -> tuple[int, int]:
-    last = size = 0
+    last = size = count = 0
     for blob in checkpoint.deltas:
         last = connection.execute("INSERT INTO deltas (blob) VALUES (?)", (blob,)).lastrowid or 0
         size += len(blob)
+        count += 1
     connection.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?)", list(checkpoint.pages.items()))
     if checkpoint.superseded:
-        connection.execute(DROP, (checkpoint.superseded, DROP_BYTES))
+        connection.execute(DROP, (checkpoint.superseded, max(DROP_LEAST, 2 * count)))
     connection.executemany("DELETE FROM idle WHERE vehicle = ?", [(vehicle,) for vehicle in checkpoint.returned])
     connection.executemany("INSERT OR REPLACE INTO idle VALUES (?, ?)", list(checkpoint.idle.items()))
     return last, size

@@ -51,7 +51,7 @@ def test_what_was_written_is_there_again(path: Path) -> None:
 
 def test_superseded_deltas_are_dropped_the_oldest_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What all pages hold is dropped, so much at a checkpoint that it makes no pause; nothing later is."""
-    monkeypatch.setattr(storing, "DROP_BYTES", 4)
+    monkeypatch.setattr(storing, "DROP_LEAST", 1)
     store = PartitionStore(path, IDENTITY)
     store.checkpoint(NOTHING._replace(deltas=(b"d1", b"d2", b"d3", b"d4")))
     last = store.checkpoint(NOTHING._replace(deltas=(b"d5",), pages={0: b"page"}, superseded=3))
