@@ -71,7 +71,6 @@ def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
             clock[AHEAD_TS] = ts
             return 4
     clock[AHEAD_SLOT] = -1
-    clock[AHEAD_RUN] = 0
     clock[NOW] = max(clock[NOW], ts)
     if last == NEVER:
         clock[HEARD] += 1
@@ -113,7 +112,6 @@ def restart(slot: int, signals: int, state: State) -> None:
     for j in range(signals):
         state.f4[slot, state.at.baseline + j] = F4(0.0)
         state.f4[slot, state.at.last + j] = F4(np.nan)
-        state.u2[slot, state.at.equal + j] = 0
         state.u2[slot, state.at.burned + j] = 0
     forget(slot, signals, state)
     state.i4[slot, COUNT] = 0

@@ -20,50 +20,54 @@ DECISIONS, ARCHIVE = "decisions", "archive"
 LOGS = (DECISIONS, ARCHIVE)
 
 
+PIECE = 65_536
+"""Readings after which what is to be logged of them is packed: a checkpoint then has little left to do."""
+
+
 class LogRows:
-    """What one partition has to log since the last checkpoint, as Arrow tables."""
+    """What one partition has to log since the last checkpoint: columns that become Arrow, piece by piece."""
 
     def __init__(self, fleet: Fleet, partition: int) -> None:
         self._fleet = fleet
         self._partition = partition
+        self._count = 0
         self._kept: list[decisions.Kept] = []
         self._readings: list[Batch] = []
         self._arms: Sequence[Arm] = ()
-        self._tables: list[Any] = []
+        self._pieces: list[Rows] = []
 
     def add(self, outcome: Outcome, batch: Batch, arms: Sequence[Arm]) -> None:
         """Log the decisions that the fleet file keeps, and the readings if it keeps them."""
-        if arms is not self._arms:
-            self._close()
+        if arms is not self._arms or self._count >= PIECE:
+            self._pack()
             self._arms = arms
         rows = decisions.keep(outcome, batch, self._fleet)
         if len(rows):
             self._kept.append(decisions.kept(outcome, batch, rows))
         if self._fleet.log.archive == "all":
             self._readings.append(batch.spelled())
+        self._count += len(batch)
 
-    def _close(self) -> None:
-        """A table of the decisions so far: what arms are called may change."""
-        if self._kept:
-            rows = decisions.joined(self._kept)
-            self._tables.append(decisions.table_of(rows, self._arms, self._fleet, self._partition))
-            self._kept = []
+    def _pack(self) -> None:
+        """Arrow of what was added; what arms are called may change after it."""
+        kept, readings, self._kept, self._readings, self._count = self._kept, self._readings, [], [], 0
+        if kept:
+            rows = decisions.joined(kept)
+            self._pieces.append(_packed(DECISIONS, decisions.table_of(rows, self._arms, self._fleet, self._partition)))
+        if readings:
+            batch = Batch.concatenated(readings)
+            self._pieces.append(_packed(ARCHIVE, archive.reading_table(batch, self._fleet, self._partition)))
 
     def take(self) -> list[Rows]:
-        """All that was added since the last call, one entry a log that has any."""
-        self._close()
-        taken = [_packed(DECISIONS, self._tables)] if self._tables else []
-        if self._readings:
-            readings = Batch.concatenated(self._readings)
-            taken.append(_packed(ARCHIVE, [archive.reading_table(readings, self._fleet, self._partition)]))
-        self._tables, self._readings = [], []
+        """All that was added since the last call, in order, some entries for each log that has any."""
+        self._pack()
+        taken, self._pieces = self._pieces, []
         return taken
 
 
-def _packed(name: str, tables: list[Any]) -> Rows:
+def _packed(name: str, table: Any) -> Rows:
     import pyarrow as pa
 
-    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks() if len(tables) > 1 else tables[0]
     offsets = table["offset"]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:

@@ -243,3 +243,34 @@ def test_state_of_another_frame_or_no_state_at_all_is_refused() -> None:
     other = world.Engine(world.fleet(), world.frame(prior=(0.0, 0.0, 0.0)))
     with pytest.raises(StateError, match="--fresh-state"):
         engine.apply(world.whole(other))
+
+
+def test_a_lone_clock_far_ahead_is_believed_at_its_tenth_reading_in_a_row() -> None:
+    """Nine readings a year ahead are refused; a reading of somebody else in between starts the count again."""
+    year, engine = 31_536_000, world.engine()
+    engine.decide(readings([NORMAL] * 2, vehicle="v1"))
+    engine.decide(readings([NORMAL] * 2))
+    first = engine.decide(readings([NORMAL] * 5, start=year)).status.tolist()
+    engine.decide(readings([NORMAL], start=100, vehicle="v1"))
+    later = engine.decide(readings([NORMAL] * 10, start=year + 1_000)).status.tolist()
+    assert first == [Status.AHEAD] * 5
+    assert later == [Status.AHEAD] * 9 + [Status.BURN_IN]
+
+
+def test_a_restart_before_the_epoch_counts() -> None:
+    """Times may be negative: an event at such a time starts the baseline again, as any other does."""
+    engine = world.engine()
+    engine.decide(readings([NORMAL] * 8, start=-1_000))
+    engine.add_restarts([Restart("e", "v0", -500)])
+    assert engine.decide(readings([NORMAL], start=-400)).status.tolist() == [Status.BURN_IN]
+
+
+def test_a_vehicle_that_takes_anothers_slot_inherits_nothing() -> None:
+    """After the first vehicle was let go, a new one in its slot decides as in an engine that never saw another."""
+    used, new = world.engine(), world.engine()
+    used.decide(readings([(40.0, 10.0, -5.0, 0.0)] * 30))
+    used.evict(1)
+    later = [readings([NORMAL] * 9, start=1_000, vehicle="v1") for _ in range(2)]
+    found = [engine.decide(batch).decisions for engine, batch in zip((used, new), later, strict=True)]
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+    assert used.vehicle("v1") == new.vehicle("v1")
