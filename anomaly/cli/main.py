@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "score": Entry("anomaly.cli.score:score", "Score the live stream."),
     "replay": Entry("anomaly.cli.replay:replay", "Score the past again and compare."),
     "vehicle": Entry("anomaly.cli.vehicle:app", "What is known of one vehicle."),
+    "state": Entry("anomaly.cli.state:app", "What the state of vehicles takes up, now or to come."),
     "dlq": Entry("anomaly.cli.dlq:app", "List and retry dead letters."),
     "feedback": Entry("anomaly.cli.feedback:app", "Bring labels in."),
     "experiment": Entry("anomaly.cli.experiment:app", "See and compare the arms of a rollout."),

@@ -153,6 +153,11 @@ class StoreReader:
         """The vehicles that were let go and did not come back."""
         return [row[0] for row in self._query("SELECT vehicle FROM idle")]
 
+    def idle_sizes(self) -> tuple[int, int]:
+        """How many vehicles were let go and did not come back, and the bytes of their state."""
+        count, size = self._query("SELECT count(*), coalesce(sum(length(blob)), 0) FROM idle")[0]
+        return int(count), int(size)
+
     def idles(self) -> bool:
         """Whether there is any."""
         return bool(self._query("SELECT EXISTS (SELECT * FROM idle)")[0][0])
