@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly import fleet as fleets
 from anomaly.engine.engine import Engine
@@ -18,10 +19,11 @@ from anomaly.registry.store import Registry
 from anomaly.service.rollout import Rollouts
 from anomaly.telemetry.decode import Decoder
 from benchmarks.stream import HOUR_MS, Encode, Feed, Readings, Shape, as_batch, as_json, fleet
-from benchmarks.timing import cpu_ns
+from benchmarks.timing import cpu_ns, quiet
 
 BATCH = 1_024
 WARM_ROUNDS = 31
+RUN = 6
 SHAPES = {
     "default": Shape(),
     "wide": Shape(family="pca", wide=True),
@@ -126,9 +128,19 @@ class Way:
         return decision_table(self.engine.decide(batch), batch, [self.world.arm], self._fleet, 0)
 
     def turn(self, count: int = BATCH) -> float:
-        """CPU nanoseconds a reading of one batch, its messages just made, as if they had just come in."""
-        messages = self.messages(count)
-        return cpu_ns(lambda: self.decide(messages)) / count
+        """CPU nanoseconds a reading over a run of batches as they come at full speed, one after the other; their
+        messages were made before."""
+        return self.run([self.messages(count) for _ in range(RUN)], count)
+
+    def run(self, batches: Sequence[Sequence[bytes]], count: int = BATCH) -> float:
+        """CPU nanoseconds a reading of these batches of `count` readings, one after the other."""
+        return cpu_ns(lambda: [self.decide(messages) for messages in batches]) / (len(batches) * count)
+
+    def batches(self, count: int) -> NDArray[np.float64]:
+        """CPU nanoseconds of each of so many batches, one after the other."""
+        made = [self.messages() for _ in range(count)]
+        with quiet():
+            return np.array([cpu_ns(lambda m=m: self.decide(m)) for m in made])  # type: ignore[misc]
 
 
 def way(world: World, vehicles: int = 10_000, encode: Encode = as_json, seed: int = 3, **fed: object) -> Way:
