@@ -90,7 +90,8 @@ def _text(found: Forecast) -> str:
     lines = [
         f"{found.vehicles:,} vehicles, {found.in_memory:,} of them in memory",
         f"  memory  {_mb(found.memory)} MB: {_mb(found.base)} MB of the process, {_mb(found.state)} MB of vehicles "
-        f"({found.bytes_a_vehicle:,.0f} B each)",
+        f"({found.bytes_a_vehicle:,.0f} B each);",
+        "          what is kept between two checkpoints comes on top, most while a backlog is scored",
         f"  disk    {_mb(found.disk)} MB of state after a first checkpoint, at most {_mb(found.disk_most)} MB",
     ]
     if found.a_cohort:

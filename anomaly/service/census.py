@@ -43,8 +43,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """What `vehicles` take up in one scorer process, in bytes.
 
-    `memory` is the process before it has any (`base`) and the state of those in memory; `disk` the state in the
-    stores, from one copy, as after a first checkpoint, to `disk_most`. Each cohort adds `a_cohort` to both.
+    `memory` is the process before it has any (`base`) and the state of those in memory, without what is kept between
+    two checkpoints, which depends on how much then arrives. `disk` is the state in the stores after a first
+    checkpoint, one copy; it never is more than `disk_most`. Each cohort adds `a_cohort` to memory and to disk.
     """
 
     vehicles: int
