@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine import layout
+from anomaly.engine import arrays, layout
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import Limits, Observed, Policies, Readings, Restarts, Settled
+from anomaly.engine.layout import Observed, Readings, Restarts, Settled
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.observe import observe
-from anomaly.engine.outcome import Applied, Decisions, Episodes, Evidence, Kind, Outcome
+from anomaly.engine.outcome import Applied, Decisions, Evidence, Kind, Outcome
 from anomaly.engine.settle import settle
 from anomaly.engine.state import VehicleState
 from anomaly.errors import ConfigError
@@ -77,7 +76,7 @@ class Engine:
         self._frame = frame
         self._recall, self._revive, self._stage = recall, revive, stage
         self._arrays = frame.arrays()
-        self._limits = _limits(fleet)
+        self._limits = arrays.limits(fleet)
         self._state = VehicleState(frame, fleet.state.capacity)
         self._waiting: dict[str, list[Restart]] = {}
         self._restarts = Restarts(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -126,7 +125,7 @@ class Engine:
         """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""
         rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
         self._arms, self._assign = list(arms), assign
-        self._policies = _policies(arms, rows)
+        self._policies = arrays.policies(arms, rows)
         self._state.arms[: self._state.index.high] = -1
 
     def add_restarts(self, events: Sequence[Restart]) -> int:
@@ -155,7 +154,7 @@ class Engine:
         decided = np.flatnonzero(observed.status <= 1)
         scores = self._score(readings.slots, observed.features, decided)
         self._stage("score")
-        settled = _settled(len(batch))
+        settled = arrays.settled(len(batch))
         changes = settle(
             readings,
             scores,
@@ -171,7 +170,7 @@ class Engine:
         decisions = self._decisions(readings.slots, decided, scores, observed, settled)
         outcome = Outcome(
             decisions=decisions,
-            episodes=_episodes(settled, changes, state.arms[readings.slots]),
+            episodes=arrays.episodes(settled, changes, state.arms[readings.slots]),
             evidence=self._evidence(decisions, observed),
             applied=applied,
             status=observed.status,
@@ -185,7 +184,7 @@ class Engine:
         return self._observe(self._readings(batch))[0]
 
     def _observe(self, readings: Readings) -> tuple[Observed, Applied]:
-        observed = _observed(len(readings.ts), len(self._linked), self._frame)
+        observed = arrays.observed(len(readings.ts), len(self._linked), self._frame)
         state = self._state
         state.touch(readings.slots)
         count = observe(
@@ -282,7 +281,7 @@ class Engine:
         wrong = np.flatnonzero(decisions.kind)
         rows = decisions.row[wrong]
         if not len(wrong):
-            return _no_evidence(len(self._frame.signals))
+            return arrays.no_evidence(len(self._frame.signals))
         share = np.zeros((len(rows), len(self._frame.signals)), np.float32)
         fault = decisions.kind[wrong] == Kind.FAULT
         for position, arm in enumerate(self._arms):
@@ -370,91 +369,3 @@ class Engine:
             quantiles={key: float(self._state.quantiles[row, slot]) for row, key in enumerate(self._state.q_fleet)},
             episode_start=int(state.i8[slot, layout.START]) if is_open else None,
         )
-
-
-def _limits(fleet: Fleet) -> Limits:
-    signals = list(fleet.signals.values())
-    number = [s.missing if isinstance(s.missing, float) else np.nan for s in signals]
-    return Limits(
-        low=np.array([-np.inf if s.min is None else s.min for s in signals], np.float32),
-        high=np.array([np.inf if s.max is None else s.max for s in signals], np.float32),
-        max_step=np.array([np.inf if s.max_step is None else s.max_step for s in signals], np.float32),
-        stuck_after=np.array([s.stuck_after for s in signals], np.int64),
-        fill=np.array(number, np.float32),
-        previous=np.array([s.missing == "previous" for s in signals], np.bool_),
-        silent_after=fleet.quality.silent_after,
-        max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
-    )
-
-
-def _policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
-    models = [arm.model for arm in arms]
-    policy = [model.policy for model in models]
-
-    def column(values: Sequence[float]) -> Floats:
-        return np.array(values, np.float32)
-
-    return Policies(
-        k=column([model.k for model in models]),
-        q_fleet=column([model.q_fleet for model in models]),
-        low=column([p.low for p in policy]),
-        high=column([p.high for p in policy]),
-        up=column([float(np.exp(p.rate * p.quantile)) for p in policy]),
-        down=column([float(np.exp(-p.rate * (1.0 - p.quantile))) for p in policy]),
-        gate=column([p.gate for p in policy]),
-        model=np.array(rows, np.int64),
-    )
-
-
-def _observed(count: int, waiting: int, frame: Frame) -> Observed:
-    signals = len(frame.signals)
-    return Observed(
-        status=np.zeros(count, np.uint8),
-        features=np.zeros((count, frame.width), np.float32),
-        center=np.zeros((count, signals), np.float32),
-        regime=np.zeros(count, np.int16),
-        reason=np.zeros((count, signals), np.uint8),
-        warm=np.zeros(count, np.float32),
-        restart_row=np.zeros(waiting, np.int64),
-        restart=np.zeros(waiting, np.int64),
-        scratch=np.zeros((4, signals), np.float32),
-        masked=np.zeros(layout.REASONS, np.int64),
-    )
-
-
-def _settled(count: int) -> Settled:
-    most = 2 * count
-    return Settled(
-        threshold=np.zeros(count, np.float32),
-        level=np.zeros(count, np.float32),
-        kinds=np.zeros(count, np.uint16),
-        start=np.zeros(count, np.int64),
-        nth=np.zeros(count, np.int64),
-        change_row=np.zeros(most, np.int64),
-        change_kind=np.zeros(most, np.uint8),
-        change=np.zeros(most, np.uint8),
-        change_time=np.zeros((most, 4), np.int64),
-        change_level=np.zeros(most, np.float32),
-    )
-
-
-@cache
-def _no_evidence(signals: int) -> Evidence:
-    rows, shares = np.zeros(0, np.int64), np.zeros((0, signals), np.float32)
-    return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
-
-
-def _episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes:
-    row = settled.change_row[:count].copy()
-    times = settled.change_time[:count]
-    return Episodes(
-        row=row,
-        kind=settled.change_kind[:count].copy(),
-        change=settled.change[:count].copy(),
-        start=times[:, 0].copy(),
-        end=times[:, 1].copy(),
-        peak=times[:, 2].copy(),
-        level=settled.change_level[:count].copy(),
-        alarms=times[:, 3].copy(),
-        arm=arms[row],
-    )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from river import stats
 
+from anomaly.engine import arrays
 from anomaly.engine import engine as engines
 from anomaly.engine.layout import FAST, SLOW
 from anomaly.telemetry.batch import Batch
@@ -34,13 +35,13 @@ def features(kind: type[np.floating[Any]], monkeypatch: pytest.MonkeyPatch) -> n
     engine._state.slots(engines.Text.of(["v"]))
     state = engine._state.arrays
     engine._state.arrays = state._replace(f4=state.f4[:1].astype(kind))
-    made = engines._observed
+    made = arrays.observed
 
     def observed(*arguments: Any) -> Any:
         out = made(*arguments)
         return out._replace(features=out.features.astype(kind), scratch=out.scratch.astype(kind))
 
-    monkeypatch.setattr(engines, "_observed", observed)
+    monkeypatch.setattr(arrays, "observed", observed)
     rng = np.random.default_rng(3)
     values = np.column_stack([rng.normal([0, 10, -5], 2, (COUNT, 3)), np.zeros(COUNT)]).astype(np.float32)
     out = engine.features(

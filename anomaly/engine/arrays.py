@@ -1,0 +1,110 @@
+"""What the kernels are given of a fleet file and of arms, and room for what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.engine import layout
+from anomaly.engine.frame import Frame
+from anomaly.engine.layout import Limits, Observed, Policies, Settled
+from anomaly.engine.model import Arm, Floats
+from anomaly.engine.outcome import Episodes, Evidence
+from anomaly.fleet import Fleet
+
+
+def limits(fleet: Fleet) -> Limits:
+    """What the quality gate knows of a fleet's signals."""
+    signals = list(fleet.signals.values())
+    number = [s.missing if isinstance(s.missing, float) else np.nan for s in signals]
+    return Limits(
+        low=np.array([-np.inf if s.min is None else s.min for s in signals], np.float32),
+        high=np.array([np.inf if s.max is None else s.max for s in signals], np.float32),
+        max_step=np.array([np.inf if s.max_step is None else s.max_step for s in signals], np.float32),
+        stuck_after=np.array([s.stuck_after for s in signals], np.int64),
+        fill=np.array(number, np.float32),
+        previous=np.array([s.missing == "previous" for s in signals], np.bool_),
+        silent_after=fleet.quality.silent_after,
+        max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
+    )
+
+
+def policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
+    """The threshold rules of arms; `rows` are those of `quantiles` that are their models'."""
+    models = [arm.model for arm in arms]
+    policy = [model.policy for model in models]
+
+    def column(values: Sequence[float]) -> Floats:
+        return np.array(values, np.float32)
+
+    return Policies(
+        k=column([model.k for model in models]),
+        q_fleet=column([model.q_fleet for model in models]),
+        low=column([p.low for p in policy]),
+        high=column([p.high for p in policy]),
+        up=column([float(np.exp(p.rate * p.quantile)) for p in policy]),
+        down=column([float(np.exp(-p.rate * (1.0 - p.quantile))) for p in policy]),
+        gate=column([p.gate for p in policy]),
+        model=np.array(rows, np.int64),
+    )
+
+
+def observed(count: int, waiting: int, frame: Frame) -> Observed:
+    """Room for what the first pass says of `count` readings, with `waiting` restarts."""
+    signals = len(frame.signals)
+    return Observed(
+        status=np.zeros(count, np.uint8),
+        features=np.zeros((count, frame.width), np.float32),
+        center=np.zeros((count, signals), np.float32),
+        regime=np.zeros(count, np.int16),
+        reason=np.zeros((count, signals), np.uint8),
+        warm=np.zeros(count, np.float32),
+        restart_row=np.zeros(waiting, np.int64),
+        restart=np.zeros(waiting, np.int64),
+        scratch=np.zeros((4, signals), np.float32),
+        masked=np.zeros(layout.REASONS, np.int64),
+    )
+
+
+def settled(count: int) -> Settled:
+    """Room for what the second pass says of `count` readings."""
+    most = 2 * count
+    return Settled(
+        threshold=np.zeros(count, np.float32),
+        level=np.zeros(count, np.float32),
+        kinds=np.zeros(count, np.uint16),
+        start=np.zeros(count, np.int64),
+        nth=np.zeros(count, np.int64),
+        change_row=np.zeros(most, np.int64),
+        change_kind=np.zeros(most, np.uint8),
+        change=np.zeros(most, np.uint8),
+        change_time=np.zeros((most, 4), np.int64),
+        change_level=np.zeros(most, np.float32),
+    )
+
+
+@cache
+def no_evidence(signals: int) -> Evidence:
+    """That of a batch in which nothing is wrong."""
+    rows, shares = np.zeros(0, np.int64), np.zeros((0, signals), np.float32)
+    return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
+
+
+def episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes:
+    """The first `count` changes of episodes; `arms` int16[n] has the arm of each reading."""
+    row = settled.change_row[:count].copy()
+    times = settled.change_time[:count]
+    return Episodes(
+        row=row,
+        kind=settled.change_kind[:count].copy(),
+        change=settled.change[:count].copy(),
+        start=times[:, 0].copy(),
+        end=times[:, 1].copy(),
+        peak=times[:, 2].copy(),
+        level=settled.change_level[:count].copy(),
+        alarms=times[:, 3].copy(),
+        arm=arms[row],
+    )
