@@ -64,7 +64,9 @@ def child(module: str, *arguments: object, env: Mapping[str, str] | None = None)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def status_kb(field: str) -> int:
-    """A field of /proc/self/status in kB, such as VmHWM."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+def status_kb(field: str, process: int | str = "self") -> int:
+    """A field of a process's /proc status in kB, such as VmHWM."""
+    line = next(
+        line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(f"{field}:")
+    )
     return int(line.split()[1])

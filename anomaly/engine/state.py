@@ -64,6 +64,7 @@ class VehicleState:
         self._loaded = False
 
     def __len__(self) -> int:
+        self._settle()
         return len(self.index)
 
     def slot(self, vehicle: str) -> int | None:
