@@ -80,24 +80,18 @@ class VehicleState:
     def slots(self, vehicles: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Slots of n vehicles, int64[n], and those that were given now, with the fleet's prior in them."""
         self._settle()
-        known, high = self.index.find(vehicles), len(self.index)
-        unknown = np.flatnonzero(known < 0)
-        if not len(unknown):
-            return known, unknown
         try:
-            known[unknown] = self.index.number(vehicles.take(unknown))
+            slots, new = self.index.number(vehicles)
         except OverflowError as error:
             raise StateError(f"{error}; raise [state] capacity, or give more partitions") from error
-        new, first = np.unique(known[unknown], return_index=True)
-        new = new[np.argsort(first)]
-        if len(self.index) != high + len(new):
-            raise AssertionError("a vehicle that was here was counted as new")
+        if not len(new):
+            return slots, new
         fresh(new, self._signals, self.arrays)
         for row, start in enumerate(self.q_fleet.values()):
             self.quantiles[row, new] = start
         self.arms[new] = -1
         self._born.append(new)
-        return known, new
+        return slots, new
 
     def touch(self, slots: NDArray[np.int64]) -> None:
         """Remember that these slots are about to change, and the cohorts that they are in."""

@@ -75,19 +75,22 @@ class Index:
         _number(text, False, self._arrays, out)
         return out
 
-    def number(self, text: Text) -> NDArray[np.int64]:
-        """Numbers of n strings, int64[n], new ones given one; none of the strings may be empty.
+    def number(self, text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of n strings, int64[n], and those that were given now, in the order in which their strings came; none
+        of the strings may be empty.
 
         Raises OverflowError when there is no room for all of them; then none was added.
         """
         out = self.find(text)
         unknown = np.flatnonzero(out < 0)
-        if len(unknown):
-            self._make_room(text, unknown)
-            new = np.empty(len(unknown), np.int64)
-            _number(text.take(unknown), True, self._arrays, new)
-            out[unknown] = new
-        return out
+        if not len(unknown):
+            return out, unknown
+        self._make_room(text, unknown)
+        given = np.empty(len(unknown), np.int64)
+        _number(text.take(unknown), True, self._arrays, given)
+        out[unknown] = given
+        new, first = np.unique(given, return_index=True)
+        return out, new[np.argsort(first)]
 
     def names(self, numbers: NDArray[np.int64]) -> Text:
         """The strings of numbers in use."""

@@ -23,7 +23,9 @@ def follow(index: Index, steps: list[tuple[bool, list[str]]]) -> dict[str, int]:
             gone = [name for name in dict.fromkeys(names) if name in known]
             index.remove(np.array([known.pop(name) for name in gone], np.int64))
         else:
-            found = index.number(Text.of(names)).tolist()
+            numbers, given = index.number(Text.of(names))
+            found = numbers.tolist()
+            assert given.tolist() == [number for number in dict.fromkeys(found) if number not in known.values()]
             new = {name: number for name, number in zip(names, found, strict=True) if name not in known}
             assert not set(new.values()) & set(known.values())
             assert len(set(new.values())) == len(new)
@@ -59,7 +61,7 @@ def test_long_strings_are_moved_together_when_there_is_no_more_room(monkeypatch:
     index = Index(1_000)
     for turn in range(20):
         kept = [f"kept-{n}-{'x' * 40}" for n in range(10)]
-        first = index.number(Text.of([*kept, *(f"turn-{turn}-{n}-{'y' * 50}" for n in range(10))]))
+        first, _ = index.number(Text.of([*kept, *(f"turn-{turn}-{n}-{'y' * 50}" for n in range(10))]))
         index.remove(first[10:])
     assert index.find(Text.of(kept)).tolist() == first[:10].tolist()
     assert index.names(first[:10]).tolist() == kept
