@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, prefetch
+from anomaly.compile import kernel, load64, prefetch
 from anomaly.memory import reserved
 from anomaly.telemetry.text import Text
 
@@ -165,8 +165,11 @@ def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) 
 @kernel
 def word(buffer: NDArray[np.uint8], at: Place, stop: Place) -> np.uint64:
     """The up to 8 bytes from `at` on as a number, the first the lowest."""
+    if stop - at >= 8:
+        whole: np.uint64 = load64(buffer, at)
+        return whole
     value = U8(0)
-    for j in range(min(stop - at, 8)):
+    for j in range(stop - at):
         value |= U8(buffer[at + j]) << U8(8 * j)
     return value
 
@@ -215,8 +218,8 @@ def is_it(
     if word(arrays.long, at, at + 4) != U8(stop - start):
         return False
     equal = True
-    for j in range(stop - start):
-        equal = equal and arrays.long[at + 4 + j] == buffer[start + j]
+    for j in range(0, stop - start, 8):
+        equal = equal and word(arrays.long, at + 4 + j, at + 4 + stop - start) == word(buffer, start + j, stop)
     return bool(equal)
 
 

@@ -14,19 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.errors import DataError
+from anomaly.telemetry.index import Index
 from anomaly.telemetry.messages import Messages
 from anomaly.telemetry.shapes import (
-    CONTEXT_BYTES,
-    MOST_CONTEXTS,
     MOST_SHAPES,
     PADDING,
     Book,
     Out,
-    Seen,
     Shape,
     Whole,
     book,
-    nothing_seen,
     room,
     shortest,
 )
@@ -34,6 +31,7 @@ from anomaly.telemetry.text import Coded, Text
 
 _LONGEST_LEARNED = 65_536
 _KEPT_BYTES = 1 << 25
+MOST_CONTEXTS = 16_384
 _LONGEST_PAUSE = 64
 
 Fields = tuple[str | None, ...]
@@ -44,7 +42,7 @@ class Language(NamedTuple):
     kernel, and `read` makes the kept fields of a context's bytes, None of what is no context."""
 
     learn: Callable[[bytes, int, Sequence[str]], Shape | None]
-    scan: Callable[[NDArray[np.uint8], NDArray[np.int64], Book, Seen, Out], Whole]
+    scan: Callable[[NDArray[np.uint8], NDArray[np.int64], Book, Out], Whole]
     read: Callable[[bytes], Fields | None]
 
 
@@ -81,35 +79,37 @@ class Words:
 
 
 class Contexts:
-    """The contexts that were seen: their bytes for the kernel, and for each field the words they stand for."""
+    """The contexts that were seen, by their bytes, and for each field the words they stand for."""
 
     def __init__(self, fields: int, read: Callable[[bytes], Fields | None]) -> None:
-        self.seen = nothing_seen()
         self._read = read
-        self._read_up_to = 1
+        self._index = Index(MOST_CONTEXTS)
         self._words = [Words() for _ in range(fields)]
-        self._code = np.zeros((fields, MOST_CONTEXTS), np.int32)
+        self._code = np.zeros((fields, MOST_CONTEXTS + 1), np.int32)
+        self._good = np.ones(MOST_CONTEXTS + 1, np.bool_)
+        self._all_good = True
 
     @property
     def full(self) -> bool:
         """Whether it is time to forget all of them."""
-        count = int(self.seen.meta[0])
-        return count > MOST_CONTEXTS // 2 or int(self.seen.edge[count]) > CONTEXT_BYTES // 2
+        return len(self._index) > MOST_CONTEXTS // 2
 
-    def read_new(self) -> bool:
-        """Read contexts that came since the last call; whether all of them are good."""
-        first, count = self._read_up_to, int(self.seen.meta[0])
-        for number in range(first, count):
-            begin, end = self.seen.edge[number : number + 2].tolist()
-            found = self._read(self.seen.arena[begin:end].tobytes())
-            self.seen.good[number] = found is not None
+    def number(self, text: Text) -> NDArray[np.int64]:
+        """Numbers of n contexts, int64[n]; -1 for what is no context, and for all if they are too many."""
+        try:
+            numbers, new = self._index.number(text)
+        except OverflowError:
+            return np.full(len(text), -1, np.int64)
+        for number, context in zip(new.tolist(), self._index.names(new).tobytes(), strict=True):
+            found = self._read(context)
+            self._good[number] = found is not None
+            self._all_good = self._all_good and found is not None
             if found is not None:
                 self._code[:, number] = [words.number(word) for words, word in zip(self._words, found, strict=True)]
-        self._read_up_to = count
-        return bool(self.seen.good[first:count].all())
+        return numbers if self._all_good else np.where(self._good[numbers], numbers, -1)
 
     def columns(self, numbers: NDArray[np.int64]) -> list[Coded]:
-        """The fields of contexts by number, one column each."""
+        """The fields of contexts by number, one column each; MOST_CONTEXTS is the number of none."""
         return [Coded(code[numbers], words.words) for code, words in zip(self._code, self._words, strict=True)]
 
 
@@ -143,11 +143,7 @@ class Scanner:
     def _scan(self, buffer: NDArray[np.uint8], edge: NDArray[np.int64]) -> tuple[Out, int]:
         """All messages by the shapes that are known now."""
         out = self._room(len(edge) - 1, int(edge[-1]))
-        seen = self._contexts.seen
-        rows = self._language.scan(buffer, edge, self._book, seen, out)
-        if not self._contexts.read_new():
-            rows = self._language.scan(buffer, edge, self._book, seen, out)
-        return out, int(rows)
+        return out, int(self._language.scan(buffer, edge, self._book, out))
 
     def _room(self, messages: int, size: int) -> Out:
         rows = size // self._shortest + 1
@@ -186,13 +182,30 @@ class Scanner:
             self._pause = self._in_vain = 0
 
     def _plain(self, buffer: NDArray[np.uint8], out: Out, rows: int) -> Plain:
-        first = Counter(self._shapes[int(out.note[2])].unknown) if rows else Counter[str]()
+        contexts = self._contexts_of(buffer, out, rows)
+        taken: slice | NDArray[np.int64] = slice(rows)
+        if not out.ok.all():
+            taken = np.flatnonzero(out.ok[out.message[:rows]])
+        any_taken = len(out.message[taken]) > 0
+        first = Counter(self._shapes[int(out.note[2])].unknown) if any_taken else Counter[str]()
         return Plain(
             ok=out.ok,
-            message=out.message[:rows].copy(),
-            vehicles=Text(buffer, out.start[:rows].copy(), out.stop[:rows].copy()),
-            ts=out.ts[:rows].copy(),
-            values=out.values[:rows].copy(),
-            context=self._contexts.columns(out.context[:rows]),
+            message=out.message[taken].copy(),
+            vehicles=Text(buffer, out.start[taken].copy(), out.stop[taken].copy()),
+            ts=out.ts[taken].copy(),
+            values=out.values[taken].copy(),
+            context=self._contexts.columns(contexts[taken]),
             unknown=first,
         )
+
+    def _contexts_of(self, buffer: NDArray[np.uint8], out: Out, rows: int) -> NDArray[np.int64]:
+        """The number of each row's context; a message that has one which is none is not ok."""
+        start, stop = out.context[:rows], out.context_stop[:rows]
+        told: slice | NDArray[np.int64] = slice(rows)
+        if rows and start.min() < 0:
+            told = np.flatnonzero(start >= 0)
+        numbers = np.full(rows, MOST_CONTEXTS, np.int64)
+        numbers[told] = self._contexts.number(Text(buffer, start[told], stop[told]))
+        if rows and numbers.min() < 0:
+            out.ok[out.message[:rows][numbers < 0]] = False
+        return numbers

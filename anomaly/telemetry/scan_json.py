@@ -16,6 +16,7 @@ from anomaly.compile import kernel, load64, trailing_zeros
 from anomaly.telemetry.shapes import (
     CONTEXT,
     END,
+    LONGEST_CONTEXT,
     MOST_ID,
     MOST_UNKNOWN,
     NUMBER,
@@ -26,10 +27,8 @@ from anomaly.telemetry.shapes import (
     Book,
     Out,
     Piece,
-    Seen,
     Shape,
     Whole,
-    context_number,
     starts_with,
 )
 
@@ -291,16 +290,14 @@ def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole, closing: np.uint64)
 
 
 @kernel
-def reading(
-    buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, seen: Seen, out: Out
-) -> Whole:
+def reading(buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, out: Out) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 
     Bytes from `stop` on may be looked at, PADDING of them at most, but never become part of a reading.
     """
     for place in range(book.absent_first[t], book.absent_first[t + 1]):
         out.values[row, book.absent[place]] = np.float32(np.nan)
-    out.context[row] = 0
+    out.context[row] = -1
     piece = book.first[t]
     while at >= 0:
         kind = book.kind[piece]
@@ -321,10 +318,10 @@ def reading(
         elif kind == CONTEXT:
             begin = at
             at = plain(buffer, at, stop, U8(0x7D7D7D7D7D7D7D7D))
-            if at >= 0:
-                out.context[row] = context_number(buffer, begin, at, seen)
-                if out.context[row] < 0:
-                    return -1
+            if at - begin > LONGEST_CONTEXT:
+                return -1
+            out.context[row] = begin - 1
+            out.context_stop[row] = at + 1
         else:
             begin = at
             at = plain(buffer, at, stop, U8(0x2222222222222222))
@@ -346,7 +343,7 @@ def skip(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
 
 
 @kernel
-def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: Seen, out: Out) -> Whole:
+def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, out: Out) -> Whole:
     """Read messages, message i `buffer[edge[i]:edge[i + 1]]`, as readings or arrays of them; answers the rows filled.
 
     Behind the last message there are PADDING bytes more. A message is ok where all of it fits.
@@ -370,7 +367,7 @@ def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: S
             while found < 0 and trial <= shapes:
                 shape = last if trial == 0 else trial - 1
                 if shape < shapes and (trial == 0 or shape != last):
-                    found = reading(buffer, at, stop, shape, row, book, seen, out)
+                    found = reading(buffer, at, stop, shape, row, book, out)
                 trial += 1
             if found < 0:
                 break

@@ -15,6 +15,7 @@ from anomaly.telemetry.shapes import (
     CONTEXT,
     COUNT,
     END,
+    LONGEST_CONTEXT,
     MOST_ID,
     MOST_UNKNOWN,
     NUMBER,
@@ -26,10 +27,8 @@ from anomaly.telemetry.shapes import (
     Book,
     Out,
     Piece,
-    Seen,
     Shape,
     Whole,
-    context_number,
     starts_with,
 )
 
@@ -278,16 +277,14 @@ def text(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
 
 
 @kernel
-def reading(
-    buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, seen: Seen, out: Out
-) -> Whole:
+def reading(buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, out: Out) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 
     Bytes from `stop` on may be looked at, PADDING of them at most, but never become part of a reading.
     """
     for place in range(book.absent_first[t], book.absent_first[t + 1]):
         out.values[row, book.absent[place]] = np.float32(np.nan)
-    out.context[row] = 0
+    out.context[row] = -1
     piece = book.first[t]
     left = np.int64(0)
     while at >= 0:
@@ -329,10 +326,10 @@ def reading(
                     return -1
         elif kind == CONTEXT:
             at = context(buffer, at, stop)
-            if at >= 0:
-                out.context[row] = context_number(buffer, begin, at, seen)
-                if out.context[row] < 0:
-                    return -1
+            if at - begin > LONGEST_CONTEXT:
+                return -1
+            out.context[row] = begin
+            out.context_stop[row] = at
         elif kind == TEXT:
             at = text(buffer, at, stop)
         else:
@@ -342,7 +339,7 @@ def reading(
 
 
 @kernel
-def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: Seen, out: Out) -> Whole:
+def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, out: Out) -> Whole:
     """Read messages, message i `buffer[edge[i]:edge[i + 1]]`, as readings or arrays of them; answers the rows filled.
 
     Behind the last message there are PADDING bytes more. A message is ok where all of it fits.
@@ -371,7 +368,7 @@ def scan(buffer: NDArray[np.uint8], edge: NDArray[np.int64], book: Book, seen: S
             while found < 0 and trial <= shapes:
                 shape = last if trial == 0 else trial - 1
                 if trial == 0 or shape != last:
-                    found = reading(buffer, at, stop, shape, row, book, seen, out)
+                    found = reading(buffer, at, stop, shape, row, book, out)
                 trial += 1
             if found < 0:
                 break

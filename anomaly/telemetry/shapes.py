@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel, load64
-from anomaly.telemetry.index import mix
 
 END, VEHICLE, TIME, NUMBER, CONTEXT, TEXT, COUNT, SIGNAL = 0, 1, 2, 3, 4, 5, 6, 7
 """What comes after a piece of a shape: the end of the reading, or a value. COUNT: how many SIGNALs follow."""
@@ -21,7 +19,8 @@ MOST_UNKNOWN = 50
 MOST_ID = 200
 PADDING = 32
 """Bytes behind a buffer that kernels may look at."""
-MOST_CONTEXTS, CONTEXT_BYTES, LONGEST_CONTEXT = 16_384, 1 << 22, 1_024
+LONGEST_CONTEXT = 1_024
+"""Bytes of a context at most."""
 
 U8 = np.uint64
 Whole = int | np.int64
@@ -103,7 +102,7 @@ def _edges(lengths: Iterable[int]) -> NDArray[np.int64]:
 
 class Out(NamedTuple):
     """What a scan fills in: `ok` bool[messages], and a row a reading of the messages that are ok: its message, time,
-    values (NaN: missing), where its vehicle's id lies in the buffer, and the number of its context (0: none).
+    values (NaN: missing), and where its vehicle's id and its context lie in the buffer (`context` -1: it has none).
 
     `note` int64[3]: the first message that was not ok, where its first reading that fits no shape begins, and the
     shape of the first row.
@@ -116,38 +115,16 @@ class Out(NamedTuple):
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     context: NDArray[np.int64]
+    context_stop: NDArray[np.int64]
     note: NDArray[np.int64]
 
 
 def room(messages: int, rows: int, columns: int) -> Out:
     """Arrays for so many messages and rows."""
-    message, ts, start, stop, context = (np.empty(rows, np.int64) for _ in range(5))
+    message, ts, start, stop, context, context_stop = (np.empty(rows, np.int64) for _ in range(6))
     values = np.empty((rows, columns), np.float32)
-    return Out(np.empty(messages, np.bool_), message, ts, values, start, stop, context, np.empty(3, np.int64))
-
-
-class Seen(NamedTuple):
-    """Contexts by their bytes: `table` hash to number (0: none), and of each number its hash, whether it is `good`,
-    and its bytes `arena[edge[n]:edge[n + 1]]`; the number 0 is no context. `meta` int64[2]: numbers given, seed."""
-
-    table: NDArray[np.int32]
-    hashes: NDArray[np.uint64]
-    good: NDArray[np.bool_]
-    edge: NDArray[np.int64]
-    arena: NDArray[np.uint8]
-    meta: NDArray[np.int64]
-
-
-def nothing_seen() -> Seen:
-    """Room for MOST_CONTEXTS, none of them given."""
-    return Seen(
-        table=np.zeros(2 * MOST_CONTEXTS, np.int32),
-        hashes=np.zeros(MOST_CONTEXTS, U8),
-        good=np.ones(MOST_CONTEXTS, np.bool_),
-        edge=np.zeros(MOST_CONTEXTS + 1, np.int64),
-        arena=np.zeros(CONTEXT_BYTES + PADDING, np.uint8),
-        meta=np.array([1, secrets.randbits(62)], np.int64),
-    )
+    ok, note = np.empty(messages, np.bool_), np.empty(3, np.int64)
+    return Out(ok, message, ts, values, start, stop, context, context_stop, note)
 
 
 @kernel
@@ -158,51 +135,3 @@ def starts_with(buffer: NDArray[np.uint8], at: Whole, book: Book, piece: Whole) 
             return False
         at += 8
     return True
-
-
-@kernel
-def part(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> np.uint64:
-    """The up to 8 bytes from `at` on, which is before `stop`."""
-    word: np.uint64 = load64(buffer, at)
-    return word if stop - at >= 8 else word & ((U8(1) << U8(8 * (stop - at))) - U8(1))
-
-
-@kernel
-def equal(buffer: NDArray[np.uint8], start: Whole, length: Whole, number: Whole, seen: Seen) -> bool:
-    """Whether the bytes of a context with a number are these."""
-    first = seen.edge[number]
-    if seen.edge[number + 1] - first != length:
-        return False
-    for at in range(0, length, 8):
-        if part(buffer, start + at, start + length) != part(seen.arena, first + at, first + length):
-            return False
-    return True
-
-
-@kernel
-def context_number(buffer: NDArray[np.uint8], start: Whole, stop: Whole, seen: Seen) -> Whole:
-    """The number of a context's bytes, a new one if it has none; -1 if it is not good, too long, or one too many."""
-    length = stop - start
-    if length > LONGEST_CONTEXT:
-        return -1
-    h = U8(seen.meta[1]) ^ U8(length)
-    for at in range(start, stop, 8):
-        h = mix(h, part(buffer, at, stop))
-    mask = U8(seen.table.shape[0] - 1)
-    place = h & mask
-    while seen.table[place] != 0:
-        number = np.int64(seen.table[place])
-        if seen.hashes[number] == h and equal(buffer, start, length, number, seen):
-            return number if seen.good[number] else -1
-        place = (place + U8(1)) & mask
-    number = np.int64(seen.meta[0])
-    first = seen.edge[number]
-    if number >= MOST_CONTEXTS or first + length > CONTEXT_BYTES:
-        return -1
-    for j in range(length):
-        seen.arena[first + j] = buffer[start + j]
-    seen.edge[number + 1] = first + length
-    seen.hashes[number] = h
-    seen.table[place] = np.int32(number)
-    seen.meta[0] = number + 1
-    return number

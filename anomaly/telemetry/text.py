@@ -62,8 +62,12 @@ class Text(Sequence[str]):
 
     def tolist(self) -> list[str]:
         """As Python strings."""
+        return [text.decode() for text in self.tobytes()]
+
+    def tobytes(self) -> list[bytes]:
+        """The bytes of each string."""
         whole = self.buffer.tobytes()
-        return [whole[a:b].decode() for a, b in zip(self.start.tolist(), self.stop.tolist(), strict=True)]
+        return [whole[a:b] for a, b in zip(self.start.tolist(), self.stop.tolist(), strict=True)]
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Text:
         """The strings at `rows`, in that order."""

@@ -140,17 +140,16 @@ class TypedDecoder:
 def context_reader(
     fields: Sequence[str], format: Literal["json", "msgpack"]
 ) -> Callable[[bytes], tuple[str | None, ...] | None]:
-    """A function from a context's bytes (JSON: those inside the braces) to its kept fields; None of what is none."""
+    """A function from a context's bytes to its kept fields; None of what is none."""
     module = msgspec.json if format == "json" else msgspec.msgpack
     decode: Callable[[bytes], Any] = module.Decoder(_context_type(fields)).decode
     decode_untyped: Callable[[bytes], Any] = module.Decoder().decode
     names = [f"f{place}" for place in range(len(fields))]
 
     def read(text: bytes) -> tuple[str | None, ...] | None:
-        whole = b"{" + text + b"}" if format == "json" else text
         try:
-            decode_untyped(whole)  # the typed decode skips fields that are not kept without reading them
-            found = decode(whole)
+            decode_untyped(text)  # the typed decode skips fields that are not kept without reading them
+            found = decode(text)
         except REFUSALS:
             return None
         return tuple(getattr(found, name) for name in names)

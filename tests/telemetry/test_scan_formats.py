@@ -243,7 +243,7 @@ for _ in range(5_000):
     buffer = np.frombuffer(block, np.uint8, len(value), size - len(value))
     buffer.flags.writeable = False
     out = shapes.room(1, len(value), 3)
-    read += int(scan(buffer, np.array([0, len(value) - PADDING]), book, shapes.nothing_seen(), out))
+    read += int(scan(buffer, np.array([0, len(value) - PADDING]), book, out))
 print(read)
 """
 
