@@ -19,6 +19,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=120)]
+EventKind = Literal["service", "firmware", "sensor"]
 Restart = Literal["service", "firmware", "sensor", "no_fault"]
 
 LONGEST = "36500d"
@@ -87,6 +88,8 @@ class Baseline(_Strict, frozen=True):
 
     burn_in: Annotated[int, Meta(ge=2, le=10_000)] = 30
     restart_on: tuple[Restart, ...] = ("service", "firmware", "sensor", "no_fault")
+    signals: dict[EventKind, tuple[str, ...]] = {}
+    """The signals that an event of a kind restarts, under `[baseline.signals]`; those of a kind left out: all."""
 
 
 REFUSED_FAMILIES = {
@@ -132,9 +135,11 @@ class Threshold(_Strict, frozen=True):
 
 
 class Alerts(_Strict, frozen=True):
-    """`[alerts]`: what makes one episode of many alarms."""
+    """`[alerts]`: what makes one episode of many alarms, and when a change has come to stay."""
 
     gap: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    lasting_after: Annotated[int, Meta(ge=0, le=250)] = 20
+    """Readings in alarm, one after the other, that make a lasting shift: an alert, and a new normal; 0: none do."""
 
 
 class Log(_Strict, frozen=True):
@@ -186,7 +191,7 @@ class Fleet(_Strict, frozen=True):
     state: StateTable = StateTable()
 
     def __post_init__(self) -> None:
-        problems = [*_signal_problems(self), *_format_problems(self), *_time_problems(self)]
+        problems = [*_signal_problems(self), *_restart_problems(self), *_format_problems(self), *_time_problems(self)]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -239,6 +244,13 @@ def _signal_problems(fleet: Fleet) -> Iterator[str]:
         yield f"{name}: says who or when, and is a signal as well; leave it out of the signals"
     if fleet.fleet.vehicle == fleet.fleet.time:
         yield f"fleet.vehicle and fleet.time are both `{fleet.fleet.time}`; name two columns"
+
+
+def _restart_problems(fleet: Fleet) -> Iterator[str]:
+    """Signals that an event cannot restart."""
+    for kind, names in fleet.baseline.signals.items():
+        for name in sorted(set(names) - set(fleet.signals)):
+            yield f"baseline.signals.{kind}: {name} is none of the signals"
 
 
 def _format_problems(fleet: Fleet) -> Iterator[str]:

@@ -31,7 +31,7 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     engine = Engine(fleet, frame)
     arms = [Arm("champion", 1.0, model)]
     engine.use(arms, lambda _vehicle: 0)
-    engine.add_restarts(history.restarts)
+    engine.add_events(history.events)
     tables, rows, alarms, warm = [], [], [], []
     masked: dict[str, int] = {}
     start = 0

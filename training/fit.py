@@ -74,7 +74,7 @@ def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | 
 def build_matrix(fleet: Fleet, frame: Frame, history: History) -> Matrix:
     """The history through the engine that also scores live: the same features, bit for bit."""
     engine = Engine(fleet, frame)
-    engine.add_restarts(history.restarts)
+    engine.add_events(history.events)
     observed = [engine.features(chunk) for chunk in history.chunks()]
     status = np.concatenate([part.status for part in observed])
     kept = np.flatnonzero(status <= 1)
@@ -193,5 +193,5 @@ def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> NDArr
     """Score over the vehicle's own factor of the threshold, for every accepted reading."""
     engine = Engine(fleet, frame)
     engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
-    engine.add_restarts(history.restarts)
+    engine.add_events(history.events)
     return np.concatenate([engine.decide(chunk).decisions.level for chunk in history.chunks()])

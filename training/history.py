@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import RESTARTS, Event
 from anomaly.errors import DataError
 from anomaly.feedback.history import Past, health, stretches
 from anomaly.feedback.labels import as_of
-from anomaly.feedback.restarts import restart_of
+from anomaly.feedback.events import events_of
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
@@ -33,14 +33,14 @@ class Sources(NamedTuple):
 
 class History(NamedTuple):
     """`batch` in stable order of time, `names` its vehicles, `codes` int64[n] their positions in `names`, `health`
-    int8[n], the confirmed `faults`, the `restarts` of baselines, and `notes` for the person."""
+    int8[n], the confirmed `faults`, the `events` that act, and `notes` for the person."""
 
     batch: Batch
     names: list[str]
     codes: NDArray[np.int64]
     health: NDArray[np.int8]
     faults: list[Fault]
-    restarts: list[Restart]
+    events: list[Event]
     notes: list[str]
 
     def of(self, vehicles: Sequence[str]) -> History:
@@ -53,8 +53,13 @@ class History(NamedTuple):
             codes=self.codes[rows],
             health=self.health[rows],
             faults=[fault for fault in self.faults if chosen[fault.code]],
-            restarts=[restart for restart in self.restarts if restart.vehicle in wanted],
+            events=[event for event in self.events if event.vehicle in wanted],
         )
+
+    @property
+    def restarts(self) -> list[Event]:
+        """The events after which a vehicle has another normal."""
+        return [event for event in self.events if event.action in RESTARTS]
 
     def chunks(self) -> Iterator[Batch]:
         """The batch in pieces that keep memory small."""
@@ -80,7 +85,8 @@ def make_history(
     unknown = sorted({label.vehicle for label in labels} - set(position))
     if unknown:
         notes.append(f"labels for {len(unknown)} vehicles that have no reading are not used: {', '.join(unknown[:5])}")
-    restarts = restarts_of(fleet, events, labels)
+    acts = acts_of(fleet, events, labels)
+    restarts = [event for event in acts if event.action in RESTARTS]
     known = [label for label in labels if label.vehicle in position]
     told = (Past(names, codes, batch.ts), known, restarts, fleet.history)
     every = [Fault(position[s.vehicle], s.start, s.end) for s in stretches(*told)]
@@ -89,7 +95,7 @@ def make_history(
         notes.append(f"{len(every) - len(faults)} labelled faults lie outside the time of these readings")
     if not known and not fleet.history.run_to_failure:
         notes.append("no label and no run_to_failure: every reading counts as healthy")
-    return History(batch, names, codes, health(*told), faults, restarts, notes)
+    return History(batch, names, codes, health(*told), faults, acts, notes)
 
 
 def known_at(
@@ -111,11 +117,10 @@ def _within(faults: list[Fault], batch: Batch, codes: NDArray[np.int64]) -> list
     return [fault for fault in faults if fault.end >= first[fault.code] and fault.start <= batch.ts[-1]]
 
 
-def restarts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Restart]:
-    """What starts a baseline again, by the fleet file."""
+def acts_of(fleet: Fleet, events: Sequence[VehicleEvent], labels: Sequence[Label]) -> list[Event]:
+    """What events and labels do to their vehicles, by the fleet file."""
     records: list[VehicleEvent | Label] = [*events, *labels]
-    found = [restart_of(fleet, record) for record in records]
-    return [restart for restart in found if restart is not None]
+    return [event for record in records for event in events_of(fleet, record)]
 
 
 def by_name(vehicles: set[str]) -> list[str]:

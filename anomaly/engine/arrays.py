@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import layout
+from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import Limits, Observed, Policies, Settled
+from anomaly.engine.layout import Limits, Observed, Policies, Settled, Waiting
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.outcome import Episodes, Evidence
 from anomaly.fleet import Fleet
@@ -49,11 +50,31 @@ def policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
         down=column([float(np.exp(-p.rate * (1.0 - p.quantile))) for p in policy]),
         gate=column([p.gate for p in policy]),
         model=np.array(rows, np.int64),
+        k_abrupt=column([model.checks.abrupt for model in models]),
+        k_born_ill=column([model.checks.born_ill for model in models]),
+        k_silence=column([model.checks.silence for model in models]),
+    )
+
+
+def waiting(events: Sequence[Event], after: Sequence[int], signals: int) -> Waiting:
+    """Events that wait, chained by `after`; what they undo is not said yet."""
+    count = len(events)
+    about = np.zeros((count, signals), np.bool_)
+    for position, event in enumerate(events):
+        about[position, list(event.signals) or slice(None)] = True
+    return Waiting(
+        ts=np.array([event.ts for event in events], np.int64),
+        after=np.array(after, np.int64),
+        action=np.array([event.action for event in events], np.int64),
+        signals=about,
+        undoes=np.full(count, -1, np.int64),
+        kept=np.zeros((count, signals), np.float32),
+        kept_ts=np.full(count, layout.NEVER, np.int64),
     )
 
 
 def observed(count: int, waiting: int, frame: Frame) -> Observed:
-    """Room for what the first pass says of `count` readings, with `waiting` restarts."""
+    """Room for what the first pass says of `count` readings, with `waiting` events."""
     signals = len(frame.signals)
     return Observed(
         status=np.zeros(count, np.uint8),
@@ -62,8 +83,10 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
         regime=np.zeros(count, np.int16),
         reason=np.zeros((count, signals), np.uint8),
         warm=np.zeros(count, np.float32),
-        restart_row=np.zeros(waiting, np.int64),
-        restart=np.zeros(waiting, np.int64),
+        ill=np.zeros(count, np.float32),
+        note=np.zeros(count, np.uint8),
+        event_row=np.zeros(waiting, np.int64),
+        event=np.zeros(waiting, np.int64),
         scratch=np.zeros((4, signals), np.float32),
         masked=np.zeros(layout.REASONS, np.int64),
     )
@@ -71,10 +94,12 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
 
 def settled(count: int) -> Settled:
     """Room for what the second pass says of `count` readings."""
-    most = 2 * count
+    most = 8 * count
     return Settled(
+        score=np.zeros(count, np.float32),
         threshold=np.zeros(count, np.float32),
         level=np.zeros(count, np.float32),
+        kind=np.zeros(count, np.uint8),
         kinds=np.zeros(count, np.uint16),
         start=np.zeros(count, np.int64),
         nth=np.zeros(count, np.int64),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import arrays, layout
+from anomaly.engine.events import RESTARTS, Event, Kept
+from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import Observed, Readings, Restarts, Settled
+from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.observe import observe
-from anomaly.engine.outcome import Applied, Decisions, Evidence, Kind, Outcome
+from anomaly.engine.outcome import Applied, Decisions, Kind, Outcome
 from anomaly.engine.settle import settle
 from anomaly.engine.state import VehicleState
 from anomaly.errors import ConfigError
@@ -21,20 +23,35 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
-REASONS = ("", "missing", "range", "step", "stuck")
+REASONS = ("", "missing", "range", "step", "stuck", "dropout")
 
 
-class Restart(NamedTuple):
-    """An event that starts a vehicle's baseline again, before its first reading with `ts` at or after the event's."""
-
-    id: str
-    vehicle: str
-    ts: int
-
-
-Recall = Callable[[Sequence[str]], Sequence[Restart]]
+Recall = Callable[[Sequence[str]], Sequence[Event]]
 Revive = Callable[[Sequence[str]], Mapping[str, bytes]]
+KeptBaseline = Callable[[str, str], Kept | None]
 Stage = Callable[[str], None]
+
+
+class _Made(NamedTuple):
+    """What becomes of a batch on its way: what both passes say, and the scores between them."""
+
+    observed: Observed
+    scores: Floats
+    abrupt: Floats
+    settled: Settled
+
+    @classmethod
+    def of(cls, count: int, waiting: int, frame: Frame) -> _Made:
+        scores, abrupt = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        return cls(arrays.observed(count, waiting, frame), scores, abrupt, arrays.settled(count))
+
+
+class _Passed(NamedTuple):
+    """Events that took effect, changes of episodes, and the row from which on all has to be made again (-1: none)."""
+
+    applied: int
+    changes: int
+    stale: int
 
 
 class VehicleView(NamedTuple):
@@ -54,9 +71,10 @@ class VehicleView(NamedTuple):
 class Engine:
     """State and decisions of the vehicles of one partition; decisions do not depend on how batches are cut.
 
-    `recall` is asked for the restarts of vehicles at their first reading, those that `add_restarts` was not given;
-    `revive` for the state of vehicles that come back after `evict` let them go. `stage` is told the name of each stage
-    of `decide` when it ends: slot, features, score, threshold, decisions.
+    `recall` is asked for the events of vehicles at their first reading, those that `add_events` was not given;
+    `revive` for the state of vehicles that come back after `evict` let them go; `kept` (vehicle, id of an event) for
+    the baseline before a restart that is to be undone, as `Applied` gave it. `stage` is told the name of each stage of
+    `decide` when it ends: slot, features, score, threshold, decisions.
     """
 
     def __init__(
@@ -65,6 +83,7 @@ class Engine:
         frame: Frame,
         recall: Recall = lambda _vehicles: (),
         revive: Revive = lambda _vehicles: {},
+        kept: KeptBaseline = lambda _vehicle, _event: None,
         stage: Stage = lambda _name: None,
     ) -> None:
         if tuple(fleet.signals) != frame.signals or fleet.context.regime != frame.regime:
@@ -74,13 +93,13 @@ class Engine:
             )
         self._fleet = fleet
         self._frame = frame
-        self._recall, self._revive, self._stage = recall, revive, stage
+        self._recall, self._revive, self._kept, self._stage = recall, revive, kept, stage
         self._arrays = frame.arrays()
         self._limits = arrays.limits(fleet)
         self._state = VehicleState(frame, fleet.state.capacity)
-        self._waiting: dict[str, list[Restart]] = {}
-        self._restarts = Restarts(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._linked: list[Restart] = []
+        self._waiting: dict[str, list[Event]] = {}
+        self._chained = arrays.waiting([], [], len(frame.signals))
+        self._linked: list[Event] = []
         self._headed: list[int] = []
         self._relink = False
         self._waiting_changed = False
@@ -128,69 +147,95 @@ class Engine:
         self._policies = arrays.policies(arms, rows)
         self._state.arms[: self._state.index.high] = -1
 
-    def add_restarts(self, events: Sequence[Restart]) -> int:
+    def add_events(self, events: Sequence[Event]) -> int:
         """Events to come; answers how many are late, their vehicle having sent a reading at or after their time.
 
-        A late one takes effect at the vehicle's next reading, unless a later restart has taken effect already.
+        A late one takes effect at the vehicle's next reading; a restart not, if a later one has taken effect already.
         """
         late = 0
         for event in events:
             waiting = self._waiting.setdefault(event.vehicle, [])
             if event not in waiting:
                 waiting.append(event)
-                waiting.sort(key=lambda known: (known.ts, known.id))
+                waiting.sort(key=lambda known: (known.ts, known.id, known.action))
                 slot = self._state.slot(event.vehicle)
                 late += slot is not None and bool(self._state.arrays.i8[slot, layout.LAST_TS] >= event.ts)
                 self._relink = self._waiting_changed = True
         return late
 
     def decide(self, batch: Batch) -> Outcome:
-        """Every reading of `batch` in arrival order into its vehicle's state; what comes of it."""
+        """Every reading of `batch` in arrival order into its vehicle's state; what comes of it.
+
+        Where a decision changes what a vehicle's features are, and the vehicle has later readings in the batch, all is
+        taken back and made again in two parts; how a batch is cut does not matter.
+        """
         readings = self._readings(batch)
         self._stage("slot")
-        observed, applied = self._observe(readings)
+        made = _Made.of(len(batch), len(self._linked), self._frame)
+        self._state.touch(readings.slots)
+        passed, first, end = _Passed(0, 0, -1), 0, len(batch)
+        while first < end:
+            before = self._state.snapshot(readings.slots, (first, end), self._fleet.alerts.lasting_after)
+            masked = made.observed.masked.copy()
+            attempt = self._pass(readings, (first, end), made, passed)
+            if attempt.stale < 0:
+                passed, first, end = attempt, end, len(batch)
+                continue
+            self._state.restore(before)
+            made.observed.masked[:] = masked
+            end = attempt.stale
+        return self._outcome(readings, made, passed)
+
+    def features(self, batch: Batch) -> Observed:
+        """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""
+        readings = self._readings(batch)
+        observed = arrays.observed(len(batch), len(self._linked), self._frame)
+        self._state.touch(readings.slots)
+        self._applied(observed, self._observe(readings, (0, len(batch)), 0, observed))
+        return observed
+
+    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> int:
+        state, cohorts = self._state.arrays, self._state.cohorts.arrays
+        return observe(readings, rows, applied, self._arrays, self._limits, state, cohorts, self._chained, observed)
+
+    def _pass(self, readings: Readings, rows: tuple[int, int], made: _Made, passed: _Passed) -> _Passed:
+        """Both passes over some rows of a batch, and the model between them."""
+        observed, state = made.observed, self._state
+        applied = self._observe(readings, rows, passed.applied, observed)
         self._stage("features")
-        state = self._state
-        decided = np.flatnonzero(observed.status <= 1)
-        scores = self._score(readings.slots, observed.features, decided)
+        self._score(readings.slots, rows, made)
         self._stage("score")
-        settled = arrays.settled(len(batch))
-        changes = settle(
+        changes, stale = settle(
             readings,
-            scores,
+            rows,
+            made.scores,
+            made.abrupt,
             state.arms,
-            self._fleet.alerts.gap,
+            (self._fleet.alerts.gap, self._fleet.alerts.lasting_after),
+            self._arrays,
             observed,
             state.arrays,
             state.quantiles,
             self._policies,
-            settled,
+            passed.changes,
+            made.settled,
         )
         self._stage("threshold")
-        decisions = self._decisions(readings.slots, decided, scores, observed, settled)
+        return _Passed(applied, changes, stale)
+
+    def _outcome(self, readings: Readings, made: _Made, passed: _Passed) -> Outcome:
+        decisions = self._decisions(readings.slots, made)
+        observed = made.observed
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(settled, changes, state.arms[readings.slots]),
-            evidence=self._evidence(decisions, observed),
-            applied=applied,
+            episodes=arrays.episodes(made.settled, passed.changes, self._state.arms[readings.slots]),
+            evidence=evidence(decisions, observed, self._arms, self._arrays),
+            applied=self._applied(observed, passed.applied),
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
         )
         self._stage("decisions")
         return outcome
-
-    def features(self, batch: Batch) -> Observed:
-        """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""
-        return self._observe(self._readings(batch))[0]
-
-    def _observe(self, readings: Readings) -> tuple[Observed, Applied]:
-        observed = arrays.observed(len(readings.ts), len(self._linked), self._frame)
-        state = self._state
-        state.touch(readings.slots)
-        count = observe(
-            readings, self._arrays, self._limits, state.arrays, state.cohorts.arrays, self._restarts, observed
-        )
-        return observed, self._applied(observed, count)
 
     def _readings(self, batch: Batch) -> Readings:
         slots, new = self._state.slots(batch.vehicles)
@@ -212,7 +257,7 @@ class Engine:
         for slot, vehicle in zip(new.tolist(), vehicles, strict=True) if revived else ():
             if vehicle in revived:
                 self._state.revive(slot, revived[vehicle])
-        self.add_restarts(self._recall(vehicles))
+        self.add_events(self._recall(vehicles))
         self._relink = self._relink or any(vehicle in self._waiting for vehicle in vehicles)
 
     def _assign_arms(self, slots: NDArray[np.int64]) -> None:
@@ -223,7 +268,7 @@ class Engine:
             arms[unassigned] = [self._assign(vehicle) for vehicle in vehicles]
 
     def _link(self) -> None:
-        """Chain each known vehicle's waiting restarts for the kernel."""
+        """Chain each known vehicle's waiting events for the kernel."""
         heads = self._state.arrays.i4[:, layout.HEAD]
         heads[self._headed] = -1
         self._linked, self._headed = [], []
@@ -236,75 +281,66 @@ class Engine:
                 self._headed.append(slot)
                 self._linked += events
                 after += [*range(first + 1, first + len(events)), -1]
-        times = np.array([event.ts for event in self._linked], np.int64)
-        self._restarts = Restarts(times, np.array(after, np.int64))
+        self._chained = arrays.waiting(self._linked, after, len(self._frame.signals))
+        places = {(event.vehicle, event.id): place for place, event in enumerate(self._linked) if not event.undoes}
+        for place, event in enumerate(self._linked):
+            if event.undoes:
+                self._chained.undoes[place] = self._undone(event, place, places)
         self._relink = False
 
-    def _score(self, slots: NDArray[np.int64], features: Floats, decided: NDArray[np.int64]) -> Floats:
-        if len(self._arms) == 1 and len(decided) == len(slots):
-            return self._arms[0].model.scorer.score(features)
-        scores = np.zeros(len(slots), np.float32)
-        arms = self._state.arms[slots[decided]]
-        for position, arm in enumerate(self._arms):
-            rows = decided if len(self._arms) == 1 else decided[arms == position]
-            if len(rows):
-                scores[rows] = arm.model.scorer.score(features[rows])
-        return scores
+    def _undone(self, event: Event, place: int, places: Mapping[tuple[str, str], int]) -> int:
+        """Where the baseline stands that an undo puts back: with the restart, if that waits too, else with the undo."""
+        if (event.vehicle, event.undoes) in places:
+            return places[event.vehicle, event.undoes]
+        kept = self._kept(event.vehicle, event.undoes)
+        if kept is None:
+            return -1
+        self._chained.kept[place] = np.frombuffer(kept.baseline, np.float32)
+        self._chained.kept_ts[place] = kept.ts
+        return place
 
-    def _decisions(
-        self,
-        slots: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        scores: Floats,
-        observed: Observed,
-        settled: Settled,
-    ) -> Decisions:
-        kinds = settled.kinds[rows]
-        fault = (kinds & (1 << Kind.FAULT)) > 0
-        sensor = (kinds & (1 << Kind.SENSOR)) > 0
+    def _score(self, slots: NDArray[np.int64], rows: tuple[int, int], made: _Made) -> None:
+        """The scores of the rows [first, end) that are decided."""
+        first, end = rows
+        features, arms = made.observed.features[first:end], self._state.arms[slots[first:end]]
+        decided = made.observed.status[first:end] <= 1
+        whole = len(self._arms) == 1 and bool(decided.all())
+        for position, arm in enumerate(self._arms):
+            own = slice(None) if whole else np.flatnonzero(decided & (arms == position))
+            if isinstance(own, slice) or len(own):
+                made.scores[first:end][own] = arm.model.scorer.score(features[own])
+                if arm.model.abrupt is not None:
+                    made.abrupt[first:end][own] = arm.model.abrupt.score(features[own])
+
+    def _decisions(self, slots: NDArray[np.int64], made: _Made) -> Decisions:
+        settled, rows = made.settled, np.flatnonzero(made.observed.status <= 1)
+        kind, kinds = settled.kind[rows], settled.kinds[rows]
         return Decisions(
             row=rows,
-            score=scores[rows],
+            score=settled.score[rows],
             threshold=settled.threshold[rows],
             level=settled.level[rows],
-            warm=observed.warm[rows],
-            alarm=fault,
-            kind=np.where(fault, Kind.FAULT, np.where(sensor, Kind.SENSOR, Kind.NONE)).astype(np.uint8),
+            warm=made.observed.warm[rows],
+            alarm=(kinds & ~np.uint16(1 << Kind.SENSOR)) > 0,
+            kind=kind,
             kinds=kinds,
             arm=self._state.arms[slots[rows]],
             episode_start=settled.start[rows],
             episode_count=settled.nth[rows],
         )
 
-    def _evidence(self, decisions: Decisions, observed: Observed) -> Evidence:
-        """Shares of the signals where something is wrong: the model's for a fault, the masked ones for a sensor."""
-        wrong = np.flatnonzero(decisions.kind)
-        rows = decisions.row[wrong]
-        if not len(wrong):
-            return arrays.no_evidence(len(self._frame.signals))
-        share = np.zeros((len(rows), len(self._frame.signals)), np.float32)
-        fault = decisions.kind[wrong] == Kind.FAULT
-        for position, arm in enumerate(self._arms):
-            own = np.flatnonzero(fault & (decisions.arm[wrong] == position))
-            if len(own):
-                share[own] = arm.model.scorer.contributions(observed.features[rows[own]])
-        masked = observed.reason[rows] > layout.MISSING
-        refused = masked[~fault].astype(np.float32)
-        share[~fault] = refused / np.maximum(refused.sum(axis=1, keepdims=True), np.float32(1))
-        regime = observed.regime[rows]
-        expected = self._arrays.mean[regime] + observed.center[rows] / self._arrays.inv_sd[regime]
-        return Evidence(rows, share, expected.astype(np.float32), regime, masked)
-
     def _applied(self, observed: Observed, count: int) -> Applied:
-        events = [self._linked[position] for position in observed.restart[:count]]
-        for event in events:
+        places = observed.event[:count].tolist()
+        events, kept = [self._linked[place] for place in places], []
+        for place, event in zip(places, events, strict=True):
+            had = event.action in RESTARTS and self._chained.kept_ts[place] != layout.NEVER
+            kept.append(self._chained.kept[place].tobytes() if had else b"")
             waiting = self._waiting[event.vehicle]
             waiting.remove(event)
             if not waiting:
                 del self._waiting[event.vehicle]
             self._relink = self._waiting_changed = True
-        rows = observed.restart_row[:count].copy()
-        return Applied(rows, [event.id for event in events], [event.ts for event in events])
+        return Applied(observed.event_row[:count].copy(), events, kept)
 
     def delta(self) -> Iterator[bytes]:
         """All that changed since the last `delta`, in pieces, each made when it is asked for; all have to be taken."""
@@ -330,8 +366,9 @@ class Engine:
             waiting = self._state.load(blob)
             if waiting is not None:
                 self._waiting = {}
-                for event, vehicle, ts in waiting:
-                    self._waiting.setdefault(vehicle, []).append(Restart(event, vehicle, ts))
+                for fields in waiting:
+                    event = Event(*fields)
+                    self._waiting.setdefault(event.vehicle, []).append(event)
         heads = self._state.arrays.i4[: self._state.index.high, layout.HEAD]
         heads[:] = -1
         self._relink, self._headed = True, []
@@ -340,8 +377,8 @@ class Engine:
         """Hex digest of all state, whatever the order in which vehicles came."""
         return self._state.digest(self._waiting_list())
 
-    def _waiting_list(self) -> list[tuple[str, str, int]]:
-        return [(event.id, event.vehicle, event.ts) for events in self._waiting.values() for event in events]
+    def _waiting_list(self) -> list[tuple[Any, ...]]:
+        return [tuple(event) for events in self._waiting.values() for event in events]
 
     def vehicle(self, vehicle: str, away: bytes | None = None) -> VehicleView | None:
         """What is known of a vehicle, None if it was never seen; `away`: its state if it was let go."""
@@ -354,7 +391,7 @@ class Engine:
         state, at, signals = self._state.arrays, self._state.arrays.at, len(self._frame.signals)
         count = int(state.i4[slot, layout.COUNT])
         warm = min(1.0, count / self._frame.burn_in)
-        regime = int(state.u2[slot, layout.REGIME])
+        regime = int(state.u1[slot, layout.REGIME])
         usual = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else self._arrays.prior
         expected = self._arrays.mean[regime] + usual / self._arrays.inv_sd[regime]
         is_open = state.i4[slot, layout.ALARMS] > 0

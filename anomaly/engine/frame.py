@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly.errors import ModelError
 
-VERSION = 1
+VERSION = 2
 Features = Literal["evidence", "wide"]
 BLOCKS: dict[Features, tuple[str, ...]] = {
     "evidence": ("evidence",),
@@ -33,6 +33,11 @@ class FrameArrays(NamedTuple):
     weight: np.float32
     period: int
     wide: bool
+    quick_weight: np.float32
+    basis: NDArray[np.float32]
+    between: NDArray[np.float32]
+    step: NDArray[np.float32]
+    rhythm: np.float32
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,12 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     `features` says what models are given of a reading with d signals: "evidence", one block of d columns, or "wide",
     six: deviation, its change since the last reading, its exponential means with weight 1/time_constant, 0.3 and
     0.01, and the root of its exponential variance with weight 1/time_constant.
+
+    `abrupt_time_constant` is that of a second evidence vector, in columns of its own behind the others (0: none).
+    `basis` W [d, d] and `between` t [d] judge how a vehicle is born: with u = W (own mean of n readings - prior), in
+    which the noise of a reading is 1 and vehicles differ by t, the distance is sqrt(mean(u^2 / (t + 1/n))); empty: not
+    judged. `step` is how far, in healthy spreads, one signal alone may be from its evidence before its sensor is at
+    fault (0: any). `rhythm` is the 99 % point of the ticks between two readings of a vehicle (0: silence is no matter).
     """
 
     signals: tuple[str, ...]
@@ -60,6 +71,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     cohort: tuple[str, ...] | None = None
     period: int = 0
     features: Features = "evidence"
+    abrupt_time_constant: int = 0
+    basis: tuple[tuple[float, ...], ...] = ()
+    between: tuple[float, ...] = ()
+    step: tuple[float, ...] = ()
+    rhythm: float = 0.0
     version: int = VERSION
 
     @property
@@ -68,12 +84,17 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         return len(BLOCKS[self.features])
 
     @property
+    def quick(self) -> int:
+        """Column at which the evidence of abrupt faults begins: behind the blocks, padded to a multiple of 8."""
+        return -(-self.blocks * len(self.signals) // 8) * 8
+
+    @property
     def width(self) -> int:
-        """Columns of the feature matrix: the blocks, padded with zeros to a multiple of 8.
+        """Columns of the feature matrix: the blocks, and the evidence of abrupt faults, each padded to a multiple of 8.
 
         Rows then start aligned, so that a score does not depend on where in a batch its reading stands.
         """
-        return -(-self.blocks * len(self.signals) // 8) * 8
+        return self.quick + (-(-len(self.signals) // 8) * 8 if self.abrupt_time_constant else 0)
 
     def to_json(self) -> bytes:
         """The artefact's bytes; its digest is their SHA-256."""
@@ -109,4 +130,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             weight=np.float32(1.0 / self.time_constant),
             period=self.period,
             wide=self.features == "wide",
+            quick_weight=np.float32(1.0 / self.abrupt_time_constant if self.abrupt_time_constant else 0.0),
+            basis=np.array(self.basis, np.float32).reshape(len(self.between), signals),
+            between=np.array(self.between, np.float32),
+            step=np.array([size or np.inf for size in self.step or [0.0] * signals], np.float32),
+            rhythm=np.float32(self.rhythm),
         )

@@ -13,16 +13,27 @@ CLIP = F4(12.0)
 FAST, SLOW = F4(0.3), F4(0.01)  # weights of the two other means of wide features
 LOOK_AHEAD = 4  # readings between asking for a record and using it
 
-# A vehicle's record begins with a header; these are columns of the record seen as int64, int32, float32 and uint16.
-# Two episodes follow each other, the fault's and the sensor's: column + NEXT * episode in int64, else + episode.
-LAST_TS, RESTARTED, START, LAST, PEAK, NEXT = 0, 1, 2, 3, 4, 3
-COUNT, HEAD, COHORT, ALARMS = 16, 17, 18, 19
-TOP = 21
-REGIME, GAP = 46, 47
+# A vehicle's record begins with a header; these are columns of the record seen as int64, int32, float32, uint16, uint8.
+LAST_TS, RESTARTED, START, LAST, PEAK, SENSOR_START, SENSOR_LAST, SHIFT_START = range(8)
+COUNT, HEAD, COHORT, ALARMS, SENSOR_ALARMS = 16, 17, 18, 19, 20
+TOP, RHYTHM = 21, 22
+GAP, SENSOR_GAP = 46, 47
+REGIME, RUN, FLAGS, MAINTENANCE = 96, 97, 98, 99
 HEADER_BYTES = 100
 
+# Bits of FLAGS: a fault is confirmed, some signals learn their baseline again, the running episode is of kind born_ill,
+# a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are.
+CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED = 1, 2, 4, 8, 16, 32
+
+# Bits of `Observed.note`: what of a reading's moment the second pass has to know.
+IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED = 1, 2, 4, 8, 16
+
+RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
+SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it
+BORN_FROM = 10  # the first reading at which a vehicle can be found born ill
+
 # Reasons for a masked value; 0 is a good one.
-MISSING, RANGE, STEP, STUCK, REASONS = 1, 2, 3, 4, 5
+MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 6
 
 # What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row.
 NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, CLOCK = 0, 1, 2, 3, 4, 5
@@ -50,8 +61,9 @@ class Limits(NamedTuple):
 
 class Places(NamedTuple):
     """Where a record's rows of d values begin: float32 columns (baseline, in burn-in its sums; evidence; last value;
-    then, if the features are wide, the fast and the slow mean, the variance and the deviation before), uint16 columns
-    (equal values in a row; readings in burn-in), a byte column (readings since last seen), and its bytes in all."""
+    then, if the features are wide, the fast and the slow mean, the variance and the deviation before; then, if abrupt
+    faults are looked for, their quick evidence), uint16 columns (equal values in a row; readings in burn-in), a byte
+    column (readings since last seen); the byte at which the episode of abrupt faults begins; and its bytes in all."""
 
     baseline: int
     evidence: int
@@ -60,21 +72,45 @@ class Places(NamedTuple):
     slow: int
     variance: int
     before: int
+    quick: int
     equal: int
     burned: int
     silent: int
+    abrupt: int
     record: int
 
     @classmethod
-    def of(cls, signals: int, blocks: int) -> Places:
+    def of(cls, signals: int, blocks: int, abrupt: bool = False) -> Places:
         """The places of d signals in a record; versioned with the state's bytes."""
         rows = 3 if blocks == 1 else 7
         first = HEADER_BYTES // 4
         baseline, evidence, last, fast, slow, variance, before = (first + row * signals for row in range(7))
-        equal = 2 * (first + rows * signals)
+        quick = first + rows * signals
+        equal = 2 * (quick + abrupt * signals)
         silent = 2 * (equal + 2 * signals)
-        record = -(-(silent + signals) // 8) * 8
-        return cls(baseline, evidence, last, fast, slow, variance, before, equal, equal + signals, silent, record)
+        end = -(-(silent + signals) // 8) * 8
+        record = end + abrupt * EPISODE_BYTES
+        return cls(
+            baseline, evidence, last, fast, slow, variance, before, quick, equal, equal + signals, silent, end, record
+        )
+
+
+class Episode(NamedTuple):
+    """Where one episode of a vehicle stands in its record: columns of int64 (start, last alarm, peak), of int32
+    (alarms), of float32 (highest level) and of uint16 (readings since the last alarm). `peak` and `top` are -1 where
+    nobody asks for them."""
+
+    start: int
+    last: int
+    peak: int
+    alarms: int
+    top: int
+    gap: int
+
+
+FAULT_EPISODE = Episode(START, LAST, PEAK, ALARMS, TOP, GAP)
+SENSOR_EPISODE = Episode(SENSOR_START, SENSOR_LAST, -1, SENSOR_ALARMS, -1, SENSOR_GAP)
+EPISODE_BYTES, ABRUPT_ALARMS = 40, 6
 
 
 class State(NamedTuple):
@@ -112,15 +148,23 @@ class Readings(NamedTuple):
     cohort: NDArray[np.int64]
 
 
-class Restarts(NamedTuple):
-    """Restart events that wait: `ts`, and `after`, the position of the vehicle's next one (-1: none)."""
+class Waiting(NamedTuple):
+    """Events that wait: `ts`, `after` (the position of the vehicle's next one, -1: none), `action`, `signals`
+    bool[n, d] that it is about; `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d],
+    the baseline before a restart, and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
 
     ts: NDArray[np.int64]
     after: NDArray[np.int64]
+    action: NDArray[np.int64]
+    signals: NDArray[np.bool_]
+    undoes: NDArray[np.int64]
+    kept: NDArray[np.float32]
+    kept_ts: NDArray[np.int64]
 
 
 class Observed(NamedTuple):
-    """What `observe` fills in, one row a reading; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
+    """What `observe` fills in, one row a reading; `ill` is how far a vehicle in its burn-in is from how vehicles are
+    born, `note` bits for the second pass; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -128,8 +172,10 @@ class Observed(NamedTuple):
     regime: NDArray[np.int16]
     reason: NDArray[np.uint8]
     warm: NDArray[np.float32]
-    restart_row: NDArray[np.int64]
-    restart: NDArray[np.int64]
+    ill: NDArray[np.float32]
+    note: NDArray[np.uint8]
+    event_row: NDArray[np.int64]
+    event: NDArray[np.int64]
     scratch: NDArray[np.float32]
     masked: NDArray[np.int64]
 
@@ -145,13 +191,18 @@ class Policies(NamedTuple):
     down: NDArray[np.float32]
     gate: NDArray[np.float32]
     model: NDArray[np.int64]
+    k_abrupt: NDArray[np.float32]
+    k_born_ill: NDArray[np.float32]
+    k_silence: NDArray[np.float32]
 
 
 class Settled(NamedTuple):
-    """What `settle` fills in, one row a reading; then the changes of episodes, at most four a reading."""
+    """What `settle` fills in, one row a reading; then the changes of episodes, at most eight a reading."""
 
+    score: NDArray[np.float32]
     threshold: NDArray[np.float32]
     level: NDArray[np.float32]
+    kind: NDArray[np.uint8]
     kinds: NDArray[np.uint16]
     start: NDArray[np.int64]
     nth: NDArray[np.int64]

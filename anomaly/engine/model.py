@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,10 +51,24 @@ class ThresholdPolicy(NamedTuple):
         return cls(bound=adaptation / 2, rate=0.1 * adaptation, gate=1.3)
 
 
+class Checks(NamedTuple):
+    """Thresholds of the kinds of alarm that have a share of the budget of their own; inf: that kind is off.
+
+    `abrupt` is of the model's score of abrupt evidence, `born_ill` of the distance that `Frame.basis` measures,
+    `silence` counts the vehicle's own rhythms without a reading.
+    """
+
+    abrupt: float = math.inf
+    born_ill: float = math.inf
+    silence: float = math.inf
+
+
 class Model(NamedTuple):
     """A model as the engine uses it: `name` for people ("fleet/3"), `digest` for machines.
 
-    `k` is the threshold in nats that keeps the budget, `q_fleet` the fleet's 95 % quantile of healthy scores.
+    `k` is the threshold in nats that keeps the budget, `q_fleet` the fleet's 95 % quantile of healthy scores, `checks`
+    are the thresholds of the kinds of alarm beside faults; `abrupt` scores the evidence for abrupt ones, where there is
+    any.
     """
 
     name: str
@@ -62,6 +77,8 @@ class Model(NamedTuple):
     k: float
     q_fleet: float
     policy: ThresholdPolicy
+    checks: Checks = Checks()
+    abrupt: Scorer | None = None
 
 
 class Arm(NamedTuple):

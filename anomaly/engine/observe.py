@@ -12,73 +12,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel, prefetch
+from anomaly.engine.baseline import birth, forget, in_episode, own_baseline, relearn
 from anomaly.engine.frame import FrameArrays
+from anomaly.engine.happen import happen
 from anomaly.engine.layout import (
-    AHEAD_RUN,
-    AHEAD_SLOT,
-    AHEAD_TS,
     BINS,
+    BORN_FROM,
     CLIP,
     CLOSED,
     COHORT,
+    CONFIRMED,
     COUNT,
     F4,
     FAST,
+    FLAGS,
     HEAD,
-    HEARD,
+    IN_FAULT,
+    IN_MAINTENANCE,
+    IN_PARTIAL,
     LAST_TS,
     LOOK_AHEAD,
+    MAINTENANCE,
     MIN_READINGS,
     MIN_VEHICLES,
     MISSING,
     NEVER,
-    NOW,
+    PARTIAL,
     PERIODS,
-    RANGE,
     REGIME,
+    RELEARNING,
     RESTARTED,
+    RHYTHM,
     SLOW,
-    STEP,
-    STUCK,
     Cohorts,
     Limits,
     Observed,
     Readings,
-    Restarts,
     State,
+    Waiting,
 )
+from anomaly.engine.quality import accept, drop_out, isolate, judge
 
 
 @kernel
-def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
-    """Status of a reading by its time alone: 0 accepted, 2 duplicate, 3 late, 4 ahead of everybody else.
-
-    A time far ahead is believed once a second vehicle shows it too, or after ten in a row from the only one that
-    sends: one wrong clock must neither close a cohort's period nor make everything after it late.
-    """
-    last = state.i8[slot, LAST_TS]
-    if ts == last:
-        return 2
-    if ts < last:
-        return 3
-    clock = state.clock
-    if limits.max_ahead > 0 and clock[NOW] != NEVER and ts > clock[NOW] + limits.max_ahead:
-        other = clock[AHEAD_SLOT] >= 0 and clock[AHEAD_SLOT] != slot
-        near = abs(ts - clock[AHEAD_TS]) <= limits.max_ahead
-        clock[AHEAD_RUN] = clock[AHEAD_RUN] + 1 if clock[AHEAD_SLOT] == slot and near else 1
-        if not (other and near) and clock[AHEAD_RUN] < 10 and clock[HEARD] > 1:
-            clock[AHEAD_SLOT] = slot
-            clock[AHEAD_TS] = ts
-            return 4
-    clock[AHEAD_SLOT] = -1
-    clock[NOW] = max(clock[NOW], ts)
-    if last == NEVER:
-        clock[HEARD] += 1
-    return 0
-
-
-@kernel
-def fresh(slots: NDArray[np.int64], signals: int, state: State) -> None:
+def fresh(slots: NDArray[np.int64], signals: int, rhythm: np.float32, state: State) -> None:
     """The records of vehicles that were never seen: no time, no cohort, no restart, no last value."""
     for i in range(slots.shape[0]):
         slot = slots[i]
@@ -88,33 +65,10 @@ def fresh(slots: NDArray[np.int64], signals: int, state: State) -> None:
         state.i8[slot, RESTARTED] = NEVER
         state.i4[slot, HEAD] = -1
         state.i4[slot, COHORT] = -1
+        state.f4[slot, RHYTHM] = rhythm
         for j in range(signals):
             state.f4[slot, state.at.last + j] = F4(np.nan)
-        forget(slot, signals, state)
-
-
-@kernel
-def forget(slot: int, signals: int, state: State) -> None:
-    """No evidence, nothing gathered over time."""
-    for j in range(signals):
-        state.f4[slot, state.at.evidence + j] = F4(0.0)
-    if state.at.equal > 2 * state.at.fast:
-        for j in range(signals):
-            state.f4[slot, state.at.fast + j] = F4(0.0)
-            state.f4[slot, state.at.slow + j] = F4(0.0)
-            state.f4[slot, state.at.variance + j] = F4(0.0)
-            state.f4[slot, state.at.before + j] = F4(np.nan)
-
-
-@kernel
-def restart(slot: int, signals: int, state: State) -> None:
-    """Forget what is normal for this vehicle; its threshold and its episodes go on."""
-    for j in range(signals):
-        state.f4[slot, state.at.baseline + j] = F4(0.0)
-        state.f4[slot, state.at.last + j] = F4(np.nan)
-        state.u2[slot, state.at.burned + j] = 0
-    forget(slot, signals, state)
-    state.i4[slot, COUNT] = 0
+            forget(slot, j, state)
 
 
 @kernel
@@ -138,36 +92,6 @@ def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameAr
             best = distance
             regime = r
     return regime
-
-
-@kernel
-def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits, out: Observed) -> None:
-    """Why values of reading i must not be used (0: they may); keeps count of equal values and of the last one.
-
-    One that is physically impossible is no last one: neither does a gap repeat it, nor is the way back from it a jump.
-    """
-    signals = limits.low.shape[0]
-    at = state.at
-    found = np.uint8(0)
-    for j in range(signals):
-        value, last, equal = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
-        inside = np.isfinite(value) and value >= limits.low[j] and value <= limits.high[j]
-        more = equal + np.uint16(1) if equal < 65_535 else equal
-        again = np.uint16(more) if value == last else np.uint16(0)
-        stuck = limits.stuck_after[j] > 0 and np.int64(again) >= limits.stuck_after[j]
-        reason = np.uint8(STUCK) if stuck else np.uint8(0)
-        reason = np.uint8(STEP) if abs(value - last) > limits.max_step[j] else reason
-        reason = reason if inside else np.uint8(RANGE)
-        reason = reason if np.isfinite(value) else np.uint8(MISSING)
-        state.f4[slot, at.last + j] = value if inside else last
-        state.u2[slot, at.equal + j] = again if inside else equal
-        out.reason[i, j] = reason
-        found |= reason
-    if found == 0:
-        out.masked[0] += signals
-    else:
-        for j in range(signals):
-            out.masked[out.reason[i, j]] += 1
 
 
 @kernel
@@ -240,25 +164,6 @@ def advance_cohort(cohort: int, slot: int, period: int, cohorts: Cohorts) -> Non
 
 
 @kernel
-def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[np.float32]) -> None:
-    """End of burn-in: the sums become prior + gain (own mean - prior), a signal seen less often being trusted less."""
-    signals = frame.prior.shape[0]
-    for j in range(signals):
-        seen = state.u2[slot, state.at.burned + j]
-        own = F4(0.0)
-        if seen > 0:
-            trust = min(F4(1.0), F4(seen) / F4(frame.burn_in))
-            own = (state.f4[slot, state.at.baseline + j] / F4(seen) - frame.prior[j]) * trust
-        scratch[0, j] = own
-    for j in range(signals):
-        baseline = frame.prior[j]
-        for k in range(signals):
-            baseline += frame.gain[j, k] * scratch[0, k]
-        state.f4[slot, state.at.baseline + j] = baseline
-    forget(slot, signals, state)
-
-
-@kernel
 def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
     """The feature row of reading i: what is known of the signals that are not silent, rescaled by their number."""
     signals = frame.prior.shape[0]
@@ -282,6 +187,12 @@ def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, 
     for j in range(signals):
         kept = scale if state.u1[slot, at.silent + j] <= limits.silent_after else F4(0.0)
         out.features[i, first + j] = state.f4[slot, at.evidence + j] * kept
+    if frame.quick_weight > F4(0.0):
+        blocks = 6 if frame.wide else 1
+        quick = (blocks * signals + 7) // 8 * 8
+        for j in range(signals):
+            kept = scale if state.u1[slot, at.silent + j] <= limits.silent_after else F4(0.0)
+            out.features[i, quick + j] = state.f4[slot, at.quick + j] * kept
 
 
 @kernel
@@ -322,7 +233,7 @@ def compare(
     """Rows of `scratch`: place among the healthy of the regime, deviation from the usual, the usual, 1 where used."""
     signals = frame.prior.shape[0]
     at = state.at
-    cohort, regime = state.i4[slot, COHORT], state.u2[slot, REGIME]
+    cohort, regime = state.i4[slot, COHORT], state.u1[slot, REGIME]
     for j in range(signals):
         filled = state.f4[slot, at.last + j] if limits.previous[j] else limits.fill[j]
         value = filled if out.reason[i, j] == MISSING else values[i, j]
@@ -368,20 +279,24 @@ def learn(
     cohorts: Cohorts,
     period: int,
     out: Observed,
-) -> None:
-    """One accepted reading into its vehicle's state: quality, context, baseline, evidence.
+) -> int:
+    """One accepted reading into its vehicle's state: quality, context, baseline, evidence; answers bits of `note`.
 
     Short loops without branches over the signals, which the compiler makes vector instructions of.
     """
     signals = frame.prior.shape[0]
     at = state.at
-    cohort = state.i4[slot, COHORT]
-    regime = find_regime(values, i, state.u2[slot, REGIME], frame)
-    state.u2[slot, REGIME] = regime
+    cohort, flags = state.i4[slot, COHORT], state.u1[slot, FLAGS]
+    regime = find_regime(values, i, int(state.u1[slot, REGIME]), frame)
+    state.u1[slot, REGIME] = regime
     out.regime[i] = regime
     warm = state.i4[slot, COUNT] >= frame.burn_in
-    judge(i, slot, values, state, limits, out)
+    found = judge(i, slot, values, state, limits, out)
     compare(i, slot, values, frame, limits, state, cohorts, out)
+    if state.u1[slot, MAINTENANCE] > 0:
+        return IN_MAINTENANCE
+    if warm:
+        isolate(i, slot, frame, state, out)
     if warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]:
         count_cohort(slot, period, state, cohorts, out)
     if frame.wide:
@@ -390,34 +305,49 @@ def learn(
         evidence = state.f4[slot, at.evidence + j]
         nearer = evidence + frame.weight * (out.scratch[1, j] - evidence)
         state.f4[slot, at.evidence + j] = nearer if out.scratch[3, j] > F4(0.0) else evidence
+    if frame.quick_weight > F4(0.0):
+        for j in range(signals):
+            quick = state.f4[slot, at.quick + j]
+            nearer = quick + frame.quick_weight * (out.scratch[1, j] - quick)
+            state.f4[slot, at.quick + j] = nearer if out.scratch[3, j] > F4(0.0) else quick
     for j in range(signals):
         silent = state.u1[slot, at.silent + j]
-        unheard = silent + np.uint8(1) if silent < 255 else silent
-        state.u1[slot, at.silent + j] = np.uint8(0) if out.scratch[3, j] > F4(0.0) else np.uint8(unheard)
-    if not warm:
+        unheard = silent + np.uint8(1) if silent < RELEARNING - 1 else silent
+        heard = out.scratch[3, j] > F4(0.0) and silent < RELEARNING
+        state.u1[slot, at.silent + j] = np.uint8(0) if heard else np.uint8(unheard)
+    if warm and found > 0:
+        drop_out(i, slot, limits, state, out)
+    learning = flags & CONFIRMED == 0
+    if not warm and learning:
         for j in range(signals):
             shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
             used = out.scratch[3, j] > F4(0.0)
             state.f4[slot, at.baseline + j] += out.scratch[0, j] - shift if used else F4(0.0)
             state.u2[slot, at.burned + j] += np.uint16(1) if used else np.uint16(0)
+    note = 0 if learning else IN_FAULT
+    if flags & PARTIAL:
+        relearn(slot, frame, learning and not in_episode(slot, state), state, out)
+        note |= IN_PARTIAL
+    return note
 
 
 @kernel
 def observe(
     readings: Readings,
+    rows: tuple[int, int],
+    applied: int,
     frame: FrameArrays,
     limits: Limits,
     state: State,
     cohorts: Cohorts,
-    restarts: Restarts,
+    waiting: Waiting,
     out: Observed,
 ) -> int:
-    """First pass: every reading into its vehicle's state, its features out; answers how many restarts took effect."""
-    signals = frame.prior.shape[0]
-    applied = 0
-    count = readings.slots.shape[0]
-    for i in range(count):
-        if i + LOOK_AHEAD < count:
+    """First pass over the rows [first, end): every reading into its vehicle's state, its features out; answers how
+    many events took effect in the batch, `applied` of them before."""
+    first, end = rows
+    for i in range(first, end):
+        if i + LOOK_AHEAD < end:
             for byte in range(0, state.at.record, 64):
                 prefetch(state.raw, readings.slots[i + LOOK_AHEAD] * state.at.record + byte)
         slot = readings.slots[i]
@@ -426,15 +356,14 @@ def observe(
         out.status[i] = status
         if status > 1:
             continue
+        note = 0
         head = state.i4[slot, HEAD]
-        while head >= 0 and restarts.ts[head] <= ts:
-            if restarts.ts[head] > state.i8[slot, RESTARTED]:
-                restart(slot, signals, state)
-                state.i8[slot, RESTARTED] = restarts.ts[head]
-            out.restart_row[applied] = i
-            out.restart[applied] = head
+        while head >= 0 and waiting.ts[head] <= ts:
+            note |= happen(slot, head, frame.burn_in, state, waiting)
+            out.event_row[applied] = i
+            out.event[applied] = head
             applied += 1
-            head = restarts.after[head]
+            head = waiting.after[head]
         state.i4[slot, HEAD] = head
         state.i8[slot, LAST_TS] = ts
         cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
@@ -443,13 +372,21 @@ def observe(
             period = ts // frame.period
             if period > cohorts.period[cohort]:
                 advance_cohort(cohort, slot, period, cohorts)
-        learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
+        note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         gather(i, slot, frame, limits, state, out)
-        seen = state.i4[slot, COUNT] + 1
-        state.i4[slot, COUNT] = seen
-        out.warm[i] = min(F4(1.0), F4(seen - 1) / F4(frame.burn_in))
-        if seen <= frame.burn_in:
+        out.note[i] = note
+        count = state.i4[slot, COUNT]
+        out.warm[i] = min(F4(1.0), F4(count) / F4(frame.burn_in))
+        out.ill[i] = F4(0.0)
+        if count < frame.burn_in:
             out.status[i] = 1
-            if seen == frame.burn_in:
+            if note & (IN_MAINTENANCE | IN_FAULT):
+                continue
+        if note & IN_MAINTENANCE == 0:
+            state.i4[slot, COUNT] = count + 1
+        if count < frame.burn_in:
+            if frame.between.shape[0] > 0 and count + 1 >= min(BORN_FROM, frame.burn_in):
+                out.ill[i] = birth(slot, frame, state, out.scratch)
+            if count + 1 == frame.burn_in:
                 own_baseline(slot, frame, state, out.scratch)
     return applied

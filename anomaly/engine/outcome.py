@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.engine.events import Event
+
 
 class Status(IntEnum):
     """What the quality gate said of a reading. Only SCORED and BURN_IN get a decision; all are counted."""
@@ -111,14 +113,12 @@ class Evidence(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """Vehicle events that took effect in a batch: `row` of the first reading they apply to, `event` their id.
-
-    `ts` is the events' own time.
-    """
+    """Events that took effect in a batch: `row` of the first reading they apply to, and of a restart `kept`, the
+    baseline before it, float32[d] as bytes (none: there was none)."""
 
     row: NDArray[np.int64]
-    event: list[str]
-    ts: Sequence[int] = ()
+    events: list[Event]
+    kept: list[bytes]
 
 
 class Outcome(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,16 +13,17 @@ from anomaly.engine.frame import Frame
 from anomaly.errors import StateError
 from anomaly.telemetry.text import Text
 
-VERSION = 2
-"""1 had no pages and kept a vehicle in three arrays; it was never released."""
-Waiting = Sequence[tuple[str, str, int]]
+VERSION = 3
+"""1 and 2 were never released."""
+Waiting = Sequence[tuple[Any, ...]]
+"""Events that wait, as tuples of the fields of `anomaly.engine.events.Event`."""
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to no vehicle: the clock, restarts that wait (None: as before), and the rows of cohorts."""
+    """What belongs to no vehicle: the clock, events that wait (None: as before), and the rows of cohorts."""
 
     clock: bytes
-    waiting: list[tuple[str, str, int]] | None
+    waiting: list[tuple[str, str, int, int, tuple[int, ...], str]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
     cohorts: tuple[bytes, bytes, bytes, bytes, bytes]

@@ -1,4 +1,5 @@
-"""The second pass over a batch, once the model scored it: threshold, alarm, learning of the threshold, episodes.
+"""The second pass over a batch, once the model scored it: threshold, alarms of every kind, learning of the threshold,
+episodes, lasting shifts.
 
 Rules of a kernel (each cost measured time): no array views and no allocation, every constant typed, sums in a fixed
 order, no fastmath; then the plain Python function behind it (`.py_func`) gives the same bits.
@@ -10,22 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel
+from anomaly.engine.baseline import forget
+from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
-    ALARMS,
+    ANSWERED,
+    BEGAN_AGAIN,
+    BORN,
+    EPISODE_BYTES,
     F4,
-    GAP,
-    LAST,
+    FAULT_EPISODE,
+    FLAGS,
+    IN_FAULT,
+    IN_MAINTENANCE,
+    IN_PARTIAL,
     MISSING,
-    NEXT,
-    PEAK,
-    START,
-    TOP,
+    RUN,
+    SENSOR_EPISODE,
+    SHIFT_START,
+    SHIFTED,
+    STIRRED,
+    Episode,
     Observed,
     Policies,
     Readings,
     Settled,
     State,
 )
+from anomaly.engine.outcome import Change, Kind
+
+OPEN, UPDATE, END = int(Change.OPEN), int(Change.UPDATE), int(Change.CLOSED)
+SENSOR, BORN_ILL, FAULT = int(Kind.SENSOR), int(Kind.BORN_ILL), int(Kind.FAULT)
+ABRUPT, LASTING_SHIFT = int(Kind.ABRUPT), int(Kind.LASTING_SHIFT)
 
 
 @kernel
@@ -41,100 +57,219 @@ def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.
 
 
 @kernel
+def tell(change: int, i: int, kind: int, slot: int, at: Episode, state: State, changes: int, out: Settled) -> int:
+    """Write a change of an episode down, as it stands; answers how many changes there are now."""
+    start = state.i8[slot, at.start]
+    out.change_row[changes] = i
+    out.change_kind[changes] = kind
+    out.change[changes] = change
+    out.change_time[changes, 0] = start
+    out.change_time[changes, 1] = state.i8[slot, at.last]
+    out.change_time[changes, 2] = state.i8[slot, at.peak] if at.peak >= 0 else start
+    out.change_time[changes, 3] = state.i4[slot, at.alarms]
+    out.change_level[changes] = state.f4[slot, at.top] if at.top >= 0 else F4(1.0)
+    return changes + 1
+
+
+@kernel
 def follow(
-    episode: int,
+    at: Episode,
+    kind: int,
     hit: bool,
     i: int,
     slot: int,
     ts: int,
     level: np.float32,
     gap: int,
-    kind: int,
     changes: int,
     state: State,
     out: Settled,
 ) -> int:
     """One episode of one vehicle at one reading; answers how many changes there are now."""
-    at = NEXT * episode
-    gaps, alarms, top = GAP + episode, ALARMS + episode, TOP + episode
     change = 0
     if hit:
-        if state.i4[slot, alarms] == 0:
-            change = 1
-            state.i8[slot, START + at] = ts
-            state.f4[slot, top] = F4(-1.0)
-        state.i8[slot, LAST + at] = ts
-        state.i4[slot, alarms] += 1
-        state.u2[slot, gaps] = 0
-        if level > state.f4[slot, top]:
-            state.f4[slot, top] = level
-            state.i8[slot, PEAK + at] = ts
-            change = 2 if change == 0 else change
-    elif state.i4[slot, alarms] > 0:
-        state.u2[slot, gaps] += 1
-        if state.u2[slot, gaps] >= gap:
-            change = 3
+        if state.i4[slot, at.alarms] == 0:
+            change = OPEN
+            state.i8[slot, at.start] = ts
+            if at.top >= 0:
+                state.f4[slot, at.top] = F4(-1.0)
+        state.i8[slot, at.last] = ts
+        state.i4[slot, at.alarms] += 1
+        state.u2[slot, at.gap] = 0
+        if at.top >= 0 and level > state.f4[slot, at.top]:
+            state.f4[slot, at.top] = level
+            state.i8[slot, at.peak] = ts
+            change = UPDATE if change == 0 else change
+    elif state.i4[slot, at.alarms] > 0:
+        state.u2[slot, at.gap] += 1
+        if state.u2[slot, at.gap] >= gap:
+            change = END
     if change > 0:
-        out.change_row[changes] = i
-        out.change_kind[changes] = kind
-        out.change[changes] = change
-        out.change_time[changes, 0] = state.i8[slot, START + at]
-        out.change_time[changes, 1] = state.i8[slot, LAST + at]
-        out.change_time[changes, 2] = state.i8[slot, PEAK + at]
-        out.change_time[changes, 3] = state.i4[slot, alarms]
-        out.change_level[changes] = state.f4[slot, top]
-        changes += 1
-    if change == 3:
-        state.i4[slot, alarms] = 0
+        changes = tell(change, i, kind, slot, at, state, changes, out)
+    if change == END:
+        state.i4[slot, at.alarms] = 0
     return changes
+
+
+@kernel
+def shift(i: int, slot: int, run: int, frame: FrameArrays, state: State, changes: int, out: Settled) -> int:
+    """The vehicle has been in alarm for so long that this is how it is now: its episode ends, another alert opens that
+    waits for an answer, and what is normal moves to where the readings are.
+
+    The evidence, an exponential mean from 0, has come to 1 - (1 - weight)^n of a step n readings ago; n is taken as
+    the readings in alarm and half a time constant before the first of them.
+    """
+    left = F4(1.0)
+    for _ in range(run + np.int64(F4(0.5) / frame.weight)):
+        left *= F4(1.0) - frame.weight
+    scale = F4(1.0) / (F4(1.0) - left)
+    for j in range(frame.prior.shape[0]):
+        state.f4[slot, state.at.baseline + j] += scale * state.f4[slot, state.at.evidence + j]
+        forget(slot, j, state)
+    shifted = state.u1[slot, FLAGS] & SHIFTED
+    if shifted == 0:
+        state.i8[slot, SHIFT_START] = state.i8[slot, FAULT_EPISODE.start]
+    changes = tell(END, i, FAULT, slot, FAULT_EPISODE, state, changes, out)
+    changes = tell(UPDATE if shifted else OPEN, i, LASTING_SHIFT, slot, FAULT_EPISODE, state, changes, out)
+    out.change_time[changes - 1, 0] = state.i8[slot, SHIFT_START]
+    state.i4[slot, FAULT_EPISODE.alarms] = 0
+    state.u1[slot, RUN] = 0
+    state.u1[slot, FLAGS] |= np.uint8(SHIFTED | STIRRED)
+    return changes
+
+
+@kernel
+def answer(i: int, slot: int, ts: int, state: State, changes: int, out: Settled) -> int:
+    """A lasting shift that waited for it is answered."""
+    if state.u1[slot, FLAGS] & SHIFTED == 0:
+        return changes
+    changes = tell(END, i, LASTING_SHIFT, slot, FAULT_EPISODE, state, changes, out)
+    out.change_time[changes - 1, 0] = state.i8[slot, SHIFT_START]
+    out.change_time[changes - 1, 1] = ts
+    out.change_time[changes - 1, 2] = state.i8[slot, SHIFT_START]
+    state.u1[slot, FLAGS] &= np.uint8(255 - SHIFTED)
+    return changes
+
+
+@kernel
+def main_episode(
+    i: int, slot: int, ts: int, kind: int, level: np.float32, gap: int, changes: int, state: State, out: Settled
+) -> int:
+    """The episode of kind fault, or in burn-in of kind born_ill, which share a place; `kind` 0: no alarm of either."""
+    born = state.u1[slot, FLAGS] & BORN > 0
+    running = BORN_ILL if born else FAULT
+    if kind > 0 and kind != running and state.i4[slot, FAULT_EPISODE.alarms] > 0:
+        changes = tell(END, i, running, slot, FAULT_EPISODE, state, changes, out)
+        state.i4[slot, FAULT_EPISODE.alarms] = 0
+    if kind > 0:
+        running = kind
+        state.u1[slot, FLAGS] &= np.uint8(255 - BORN)
+        state.u1[slot, FLAGS] |= np.uint8(BORN if kind == BORN_ILL else 0)
+    return follow(FAULT_EPISODE, running, kind > 0, i, slot, ts, level, gap, changes, state, out)
 
 
 @kernel
 def settle(
     readings: Readings,
+    rows: tuple[int, int],
     scores: NDArray[np.float32],
+    abrupt_scores: NDArray[np.float32],
     arms: NDArray[np.int16],
-    gap: int,
+    rules: tuple[int, int],
+    frame: FrameArrays,
     observed: Observed,
     state: State,
     quantiles: NDArray[np.float32],
     policies: Policies,
+    changes: int,
     out: Settled,
-) -> int:
-    """Second pass: threshold, alarm, learning of the threshold, episodes; answers how many changes there are."""
-    signals = observed.reason.shape[1]
-    changes = 0
-    for i in range(readings.slots.shape[0]):
+) -> tuple[int, int]:
+    """Second pass over the rows [first, end). `rules` are the readings without alarm that end an episode, and those
+    in alarm, one after the other, that make a lasting shift (0: none does).
+
+    Answers how many changes of episodes there are now, and the first row whose features were made before a decision
+    changed what its vehicle's features are, -1: none. Of such a part all has to be taken back, and made again up to
+    that row and from there.
+    """
+    first, end = rows
+    gap, lasting = rules
+    stale = -1
+    base = state.at.abrupt
+    quick = Episode(base // 8, base // 8 + 1, base // 8 + 2, base // 4 + 6, base // 4 + 7, base // 2 + 16)
+    has_quick = state.at.record - state.at.abrupt >= EPISODE_BYTES
+    for i in range(first, end):
         if observed.status[i] > 1:
             continue
         slot = readings.slots[i]
+        if state.u1[slot, FLAGS] & STIRRED:
+            stale = i
+            break
         ts = readings.ts[i]
+        note = observed.note[i]
         arm = arms[slot]
         model = policies.model[arm]
         q = quantiles[model, slot]
-        threshold = policies.k[arm]
+        score, threshold = scores[i], policies.k[arm]
         warm = observed.status[i] == 0
+        judged = note & IN_MAINTENANCE == 0
         if warm:
             threshold *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
-        level = scores[i] / threshold
-        fault = warm and scores[i] > threshold
+        fault = warm and judged and score > threshold
+        ill = not warm and judged and observed.ill[i] > policies.k_born_ill[arm]
+        abrupt = has_quick and warm and judged and abrupt_scores[i] > policies.k_abrupt[arm]
         sensor = False
-        for j in range(signals):
+        for j in range(observed.reason.shape[1]):
             sensor = sensor or observed.reason[i, j] > MISSING
-        out.threshold[i] = threshold
-        out.level[i] = level
-        out.kinds[i] = np.uint16((16 if fault else 0) + (2 if sensor else 0))
-        if warm:
-            quantiles[model, slot] = adapt(q, scores[i], arm, policies)
-        changes = follow(0, fault, i, slot, ts, level, gap, 4, changes, state, out)
-        changes = follow(1, sensor, i, slot, ts, level, gap, 1, changes, state, out)
-        if fault:
-            out.start[i] = state.i8[slot, START]
-            out.nth[i] = state.i4[slot, ALARMS]
+        sensor = sensor and judged
+        level = score / threshold
+        opened = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
+        calm = not (opened or fault or abrupt or note & IN_FAULT > 0)
+        if warm and judged and (calm or policies.gate[arm] == np.inf):
+            quantiles[model, slot] = adapt(q, score, arm, policies)
+        if note & ANSWERED:
+            changes = answer(i, slot, ts, state, changes, out)
+        if note & BEGAN_AGAIN:
+            state.u1[slot, RUN] = 0
+        shifted = False
+        kind = 0
+        if judged:
+            kind = FAULT if fault else (BORN_ILL if ill else 0)
+            own = observed.ill[i] / policies.k_born_ill[arm] if ill else level
+            changes = main_episode(i, slot, ts, kind, own, gap, changes, state, out)
+            if has_quick:
+                own = abrupt_scores[i] / policies.k_abrupt[arm]
+                changes = follow(quick, ABRUPT, abrupt, i, slot, ts, own, gap, changes, state, out)
+            changes = follow(SENSOR_EPISODE, SENSOR, sensor, i, slot, ts, level, gap, changes, state, out)
+        out.start[i], out.nth[i] = 0, 0
+        if kind > 0:
+            out.start[i] = state.i8[slot, FAULT_EPISODE.start]
+            out.nth[i] = state.i4[slot, FAULT_EPISODE.alarms]
+        elif abrupt:
+            out.start[i] = state.i8[slot, quick.start]
+            out.nth[i] = state.i4[slot, quick.alarms]
         elif sensor:
-            out.start[i] = state.i8[slot, START + NEXT]
-            out.nth[i] = state.i4[slot, ALARMS + 1]
-        else:
-            out.start[i] = 0
-            out.nth[i] = 0
-    return changes
+            out.start[i] = state.i8[slot, SENSOR_EPISODE.start]
+            out.nth[i] = state.i4[slot, SENSOR_EPISODE.alarms]
+        run = min(int(state.u1[slot, RUN]) + 1, 255) if fault else 0
+        state.u1[slot, RUN] = np.uint8(run)
+        if run >= lasting > 0 and note & IN_FAULT == 0:
+            shifted = True
+            changes = shift(i, slot, run, frame, state, changes, out)
+        now = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
+        if note & IN_PARTIAL and now != opened:
+            state.u1[slot, FLAGS] |= np.uint8(STIRRED)
+        if ill and observed.ill[i] / policies.k_born_ill[arm] > level:
+            score, threshold = observed.ill[i], policies.k_born_ill[arm]
+        if abrupt and abrupt_scores[i] / policies.k_abrupt[arm] > level:
+            score, threshold = abrupt_scores[i], policies.k_abrupt[arm]
+        out.score[i] = score
+        out.threshold[i] = threshold
+        out.level[i] = score / threshold
+        out.kinds[i] = np.uint16(
+            (sensor << SENSOR) | (ill << BORN_ILL) | (fault << FAULT) | (abrupt << ABRUPT) | (shifted << LASTING_SHIFT)
+        )
+        out.kind[i] = kind if kind > 0 else (ABRUPT if abrupt else (SENSOR if sensor else 0))
+    for i in range(first, end):
+        if observed.status[i] <= 1:
+            state.u1[readings.slots[i], FLAGS] &= np.uint8(255 - STIRRED)
+    return changes, stale

@@ -16,6 +16,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Places, State
 from anomaly.engine.observe import fresh
 from anomaly.engine.saved import VERSION, Idle, Rest, Saved, Waiting, check, decoded, lengths
+from anomaly.engine.snapshot import Snapshot, may_stir
 from anomaly.errors import StateError
 from anomaly.memory import reserved
 from anomaly.telemetry.index import MOST, Index
@@ -39,7 +40,7 @@ class VehicleState:
         self.capacity = capacity
         room = min(capacity + SPARE, MOST)
         self.index = Index(room)
-        at = Places.of(self._signals, frame.blocks)
+        at = Places.of(self._signals, frame.blocks, frame.abrupt_time_constant > 0)
         raw = reserved(room, at.record, np.uint8)
         clock = np.zeros(layout.CLOCK, np.int64)
         clock[[layout.NOW, layout.AHEAD_SLOT]] = layout.NEVER, -1
@@ -57,6 +58,7 @@ class VehicleState:
         self.q_fleet: dict[str, float] = {}
         self.quantiles: NDArray[np.float32] = reserved(MODELS, room, np.float32)
         self.arms: NDArray[np.int16] = reserved(room, 1, np.int16).reshape(-1)
+        self._seen: NDArray[np.uint16] = reserved(room, 1, np.uint16).reshape(-1)
         self._touched: NDArray[np.uint32] = reserved(room, 1, np.uint32).reshape(-1)
         self._tick = self._saved_tick = 0
         self._born: list[NDArray[np.int64]] = []
@@ -86,7 +88,7 @@ class VehicleState:
             raise StateError(f"{error}; raise [state] capacity, or give more partitions") from error
         if not len(new):
             return slots, new
-        fresh(new, self._signals, self.arrays)
+        fresh(new, self._signals, np.float32(self._frame.rhythm), self.arrays)
         for row, start in enumerate(self.q_fleet.values()):
             self.quantiles[row, new] = start
         self.arms[new] = -1
@@ -99,6 +101,18 @@ class VehicleState:
         self._touched[slots] = self._tick
         if len(self.cohorts):
             self.cohorts.touch(self.arrays.i4[slots, layout.COHORT])
+
+    def snapshot(self, slots: NDArray[np.int64], rows: tuple[int, int], lasting: int) -> Snapshot | None:
+        """Vehicles of the rows [first, end) as they are; None where no decision on these changes features of these."""
+        if not may_stir(slots, rows, lasting, self.arrays, self._seen):
+            return None
+        return Snapshot.of(slots[rows[0] : rows[1]], self.arrays, self.quantiles, self.cohorts.arrays)
+
+    def restore(self, before: Snapshot | None) -> None:
+        """Put the vehicles back to `before`."""
+        if before is None:
+            raise AssertionError("a decision changed features of its own batch, and `may_stir` did not foresee it")
+        before.restore(self.arrays, self.quantiles, self.cohorts.arrays)
 
     def model_row(self, digest: str, q_fleet: float) -> int:
         """The row of `quantiles` that belongs to a model; one that is new starts at the fleet's quantile."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.feedback.labels import CONFIRMED, as_of
 from anomaly.fleet import History
 from anomaly.telemetry.batch import Batch
@@ -55,7 +55,7 @@ class Stretch(NamedTuple):
     latest: int
 
 
-def health(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> NDArray[np.int8]:
+def health(past: Past, labels: Sequence[Label], restarts: Sequence[Event], history: History) -> NDArray[np.int8]:
     """HEALTHY, UNKNOWN or FAULT for each of the n readings of `past`, int8[n].
 
     A confirmed fault (verdict `fault` or `fixed`, or the end of a run to failure) closes a stretch of
@@ -83,7 +83,7 @@ def health(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], his
     return result
 
 
-def stretches(past: Past, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> list[Stretch]:
+def stretches(past: Past, labels: Sequence[Label], restarts: Sequence[Event], history: History) -> list[Stretch]:
     """The same faults as times, for whoever has alarms and no readings: in order of vehicle and time."""
     rows = _Sorted.of(past)
     result = []
@@ -132,7 +132,7 @@ class _Cut(NamedTuple):
     window: Window
 
 
-def _cuts(rows: _Sorted, labels: Sequence[Label], restarts: Sequence[Restart], history: History) -> Iterator[_Cut]:
+def _cuts(rows: _Sorted, labels: Sequence[Label], restarts: Sequence[Event], history: History) -> Iterator[_Cut]:
     confirmed: dict[str, list[Window]] = defaultdict(list)
     for label in as_of(labels):
         if label.verdict in CONFIRMED:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.feedback.archive import write_table
 from anomaly.feedback.history import Past, Stretch, stretches
 from anomaly.feedback.labels import CONFIRMED, as_of
@@ -35,7 +35,7 @@ class Told(NamedTuple):
 
     past: Past
     labels: Sequence[Label]
-    restarts: Sequence[Restart]
+    restarts: Sequence[Event]
 
 
 class Moment(NamedTuple):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from anomaly.engine.engine import Restart
-from anomaly.feedback.restarts import restart_of
+import msgspec
+
+from anomaly.engine.events import Action, Event, Kept
+from anomaly.feedback.events import events_of
 from anomaly.fleet import Fleet
 from anomaly.stream.ports import Block, Log, Reader
 from anomaly.telemetry.decode_records import decode_events, decode_labels
@@ -17,12 +19,12 @@ Positions = dict[str, dict[int, int]]
 
 
 class Told(NamedTuple):
-    """One message of such a topic: what it starts again (None: nothing), or why it could not be used."""
+    """One message of such a topic: what it does to its vehicle, or why it could not be used."""
 
     topic: str
     partition: int
     offset: int
-    restart: Restart | None
+    events: list[Event]
     failure: str | None
     payload: bytes
 
@@ -62,8 +64,23 @@ def _told(fleet: Fleet, topic: str, block: Block) -> Iterator[Told]:
     good: Iterator[VehicleEvent | Label] = iter(records)
     for position, (offset, payload) in enumerate(zip(block.offsets.tolist(), block.values, strict=True)):
         reason = reasons.get(position)
-        restart = restart_of(fleet, next(good)) if reason is None else None
-        yield Told(topic, block.partition, offset, restart, reason, payload)
+        events = events_of(fleet, next(good)) if reason is None else []
+        yield Told(topic, block.partition, offset, events, reason, payload)
+
+
+def written(event: Event, kept: bytes = b"") -> bytes:
+    """An event as the control log and the table of waiting ones have it, with the baseline that a restart ended."""
+    fields = {**event._asdict(), "kept": kept.hex()} if kept else event._asdict()
+    return msgspec.json.encode(fields)
+
+
+def read(payload: bytes) -> tuple[Event, Kept | None]:
+    """What `written` wrote."""
+    fields = msgspec.json.decode(payload)
+    kept = bytes.fromhex(fields.pop("kept", ""))
+    action, signals = Action(fields.pop("action")), tuple(fields.pop("signals"))
+    event = Event(**fields, action=action, signals=signals)
+    return event, Kept(event.ts, kept) if kept else None
 
 
 def earliest(stored: Sequence[Positions]) -> Positions:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import RESTARTS, Event
 from anomaly.errors import DataError
 from anomaly.experiments.active import entered
 from anomaly.experiments.assignment import assign, read_salt
@@ -23,6 +22,7 @@ from anomaly.feedback.labels import LabelStore, as_of
 from anomaly.feedback.outcomes import Moment, Told, outcomes, vehicle_table, write_outcomes
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
+from anomaly.service.events import read
 from anomaly.service.rows import read_archive, read_decisions
 from anomaly.service.stored import StoreReader, store_paths
 from anomaly.telemetry.records import Label
@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
     now: int
     labels: Sequence[Label]
-    restarts: Sequence[Restart]
+    restarts: Sequence[Event]
 
 
 def known(run: Path, fleet: Fleet) -> Known:
@@ -42,12 +42,12 @@ def known(run: Path, fleet: Fleet) -> Known:
     if not len(times):
         raise DataError(f"{run} holds no reading yet: `anomaly score` writes them; or give another --dir")
     now = int(np.max(times))
-    found: dict[str, Restart] = {}
+    found: dict[str, Event] = {}
     for path in store_paths(run):
         store = StoreReader(path)
-        events = [msgspec.json.decode(row.payload) for row in store.control() if row.kind == "restart"]
+        events = [read(row.payload)[0] for row in store.control() if row.kind == "event"]
         store.close()
-        found |= {event["id"]: Restart(event["id"], event["vehicle"], event["ts"]) for event in events}
+        found |= {event.id: event for event in events if event.action in RESTARTS}
     return Known(now, as_of(LabelStore(run / "labels").read(), now), list(found.values()))
 
 

@@ -15,11 +15,12 @@ import structlog
 from numpy.typing import NDArray
 
 from anomaly.alerts.book import AlertBook
-from anomaly.engine.engine import Engine, Restart
+from anomaly.engine.engine import Engine
+from anomaly.engine.events import Event, Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet
-from anomaly.service.events import Positions, Told
+from anomaly.service.events import Positions, Told, read, written
 from anomaly.service.failpoints import failpoint
 from anomaly.service.metrics import Metrics
 from anomaly.service.roll import Roll
@@ -67,7 +68,7 @@ class Fresh:
     def __init__(self) -> None:
         self.control: list[Control] = []
         self.letters: list[Letter] = []
-        self.unseen: dict[str, list[Restart]] = {}
+        self.unseen: dict[str, list[Event]] = {}
         self.met: list[str] = []
         self.idle: dict[str, bytes] = {}
         self.returned: list[str] = []
@@ -90,7 +91,7 @@ class PartitionScorer:
         self._fresh = Fresh()
         self._waits = store.waits()
         self._idles = store.idles()
-        self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive, shared.metrics.stages)
+        self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive, self._kept, shared.metrics.stages)
         self.engine.apply(store.state())
         self.book = AlertBook()
         self.book.restore(store.alerts().items())
@@ -122,11 +123,11 @@ class PartitionScorer:
         if positions == self.positions:
             return
         new = [told for told in messages if told.offset >= self._position(told)]
-        restarts = [told.restart for told in new if told.restart is not None]
-        late = self.engine.add_restarts([restart for restart in restarts if self.engine.knows(restart.vehicle)])
-        for restart in restarts:
-            if not self.engine.knows(restart.vehicle):
-                self._fresh.unseen.setdefault(restart.vehicle, []).append(restart)
+        events = [event for told in new for event in told.events]
+        late = self.engine.add_events([event for event in events if self.engine.knows(event.vehicle)])
+        for event in events:
+            if not self.engine.knows(event.vehicle):
+                self._fresh.unseen.setdefault(event.vehicle, []).append(event)
         self._shared.metrics.late_events.inc(late)
         if self.partition == 0:  # so that of all partitions one writes it
             for told in new:
@@ -135,14 +136,14 @@ class PartitionScorer:
         self.positions = {topic: dict(offsets) for topic, offsets in positions.items()}
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
 
-    def _recall(self, vehicles: Sequence[str]) -> list[Restart]:
-        """The restarts that waited for vehicles that are seen now for the first time.
+    def _recall(self, vehicles: Sequence[str]) -> list[Event]:
+        """The events that waited for vehicles that are seen now for the first time.
 
         Most events are of vehicles of other partitions, so that they wait in the store and cost no memory.
         """
-        found = [restart for vehicle in vehicles for restart in self._fresh.unseen.get(vehicle, ())]
+        found = [event for vehicle in vehicles for event in self._fresh.unseen.get(vehicle, ())]
         found += self.store.waiting(vehicles) if self._waits else []
-        self._fresh.met += [restart.vehicle for restart in found]
+        self._fresh.met += [event.vehicle for event in found]
         return found
 
     def _revive(self, vehicles: Sequence[str]) -> dict[str, bytes]:
@@ -229,11 +230,20 @@ class PartitionScorer:
             self._fresh.control.append(Control(offset, None, kind, digest, None, payload))
 
     def _log_applied(self, applied: Applied, batch: Batch) -> None:
-        for row, event, ts in zip(applied.row.tolist(), applied.event, applied.ts, strict=True):
-            vehicle = batch.vehicles[row]
-            payload = msgspec.json.encode({"id": event, "vehicle": vehicle, "ts": ts})
+        for row, event, kept in zip(applied.row.tolist(), applied.events, applied.kept, strict=True):
+            payload = written(event, kept)
             digest = hashlib.sha256(payload).hexdigest()
-            self._fresh.control.append(Control(int(batch.offsets[row]), vehicle, "restart", digest, ts, payload))
+            offset = int(batch.offsets[row])
+            self._fresh.control.append(Control(offset, event.vehicle, "event", digest, event.ts, payload))
+
+    def _kept(self, vehicle: str, event: str) -> Kept | None:
+        """The baseline that a restart ended, from the control log: that of since the last checkpoint, or the store."""
+        for row in reversed(self._fresh.control):
+            if row.kind == "event" and row.vehicle == vehicle:
+                found, kept = read(row.payload)
+                if found.id == event and kept is not None:
+                    return kept
+        return self.store.kept(vehicle, event)
 
     def _at_home(self, batch: Batch, block: Block) -> Batch:
         """The readings of vehicles that belong to this partition; others are dead letters."""
@@ -306,7 +316,7 @@ class PartitionScorer:
                 alerts=dict(self.book.changed()),
                 outbox=fresh.letters,
                 rows=rows,
-                waiting=[restart for restarts in fresh.unseen.values() for restart in restarts],
+                waiting=[event for events in fresh.unseen.values() for event in events],
                 met=fresh.met,
                 pages=pages,
                 superseded=self._roll.superseded,

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
-from anomaly.engine.engine import Engine, Restart, VehicleView
+from anomaly.engine.engine import Engine, VehicleView
+from anomaly.engine.events import Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm
 from anomaly.errors import DataError, StateError
@@ -19,6 +19,7 @@ from anomaly.feedback.archive import read_table, reading_schema
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.compare import Replayed, Since, compare
+from anomaly.service.events import read
 from anomaly.service.rollout import Rollout, Rollouts
 from anomaly.service.rows import read_archive, read_decisions
 from anomaly.service.stored import Control, StoreReader, partition_of_store, store_paths
@@ -50,7 +51,8 @@ class Player:
         self._control = recorded.control
         self.start, self.end = self._control[0].offset, recorded.end
         self._rollout, frame = self._repeat(next(row for row in self._control if row.kind == "models"))
-        self._engine = Engine(fleet, frame)
+        self._kept: dict[tuple[str, str], Kept] = {}
+        self._engine = Engine(fleet, frame, kept=lambda vehicle, event: self._kept.get((vehicle, event)))
         self._vehicles = _vehicles(fleet, frame, recorded)
 
     def play(self, batch: Batch) -> list[Any]:
@@ -86,9 +88,11 @@ class Player:
         if row.kind == "models":
             self._rollout, _ = self._repeat(row)
             self._engine.use(self._rollout.arms, self._rollout.assign)
-        elif row.kind == "restart":
-            event = msgspec.json.decode(row.payload)
-            self._engine.add_restarts([Restart(event["id"], event["vehicle"], event["ts"])])
+        elif row.kind == "event":
+            event, kept = read(row.payload)
+            if kept is not None:
+                self._kept[event.vehicle, event.id] = kept
+            self._engine.add_events([event])
 
     def _repeat(self, row: Control) -> tuple[Rollout, Frame]:
         return self._rollouts.repeat(row.payload, self._scratch / row.digest)

@@ -17,8 +17,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from anomaly.disk import transaction
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.errors import StateError
+from anomaly.service.events import written
 from anomaly.service.failpoints import failpoint
 from anomaly.service.stored import (
     APPLICATION_ID,
@@ -54,7 +55,7 @@ class Checkpoint(NamedTuple):
     `offset` is that of the next message; `deltas` are what changed of the state, `pages` parts of it that are written
     again, and deltas up to number `superseded` are no longer needed; `idle` are vehicles that were let go, `returned`
     those of before that came back. `alerts` are changes of open alerts, id to bytes, None where one was closed.
-    `waiting` are new restarts of vehicles that were not seen yet, `met` are vehicles for which none waits any more.
+    `waiting` are new events of vehicles that were not seen yet, `met` are vehicles for which none waits any more.
     """
 
     offset: int | None
@@ -64,7 +65,7 @@ class Checkpoint(NamedTuple):
     alerts: Mapping[str, bytes | None]
     outbox: Sequence[Letter]
     rows: Sequence[Rows]
-    waiting: Sequence[Restart] = ()
+    waiting: Sequence[Event] = ()
     met: Sequence[str] = ()
     pages: Mapping[int, bytes] = MappingProxyType({})
     superseded: int = 0
@@ -190,7 +191,8 @@ def _append(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
     control = "INSERT INTO control (offset, vehicle, kind, digest, ts, payload) VALUES (?, ?, ?, ?, ?, ?)"
     connection.executemany(control, checkpoint.control)
     connection.executemany("INSERT INTO outbox (topic, key, value) VALUES (?, ?, ?)", checkpoint.outbox)
-    connection.executemany("INSERT OR IGNORE INTO waiting (id, vehicle, ts) VALUES (?, ?, ?)", checkpoint.waiting)
+    waiting = [(event.vehicle, written(event)) for event in checkpoint.waiting]
+    connection.executemany("INSERT OR IGNORE INTO waiting (vehicle, payload) VALUES (?, ?)", waiting)
     connection.executemany("DELETE FROM waiting WHERE vehicle = ?", [(vehicle,) for vehicle in checkpoint.met])
     connection.executemany("INSERT INTO rows (name, first, last, ipc) VALUES (?, ?, ?, ?)", checkpoint.rows)
 

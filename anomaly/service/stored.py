@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event, Kept
 from anomaly.errors import DataError, StateError
+from anomaly.service.events import read
 
-VERSION = 2
+VERSION = 3
 """1 kept one snapshot; it was never released."""
 APPLICATION_ID = 0x466C5374  # "FlSt": tells our file from any other SQLite file
 BUSY_S = 1.0
@@ -29,8 +30,9 @@ SCHEMA = (
     "CREATE TABLE control (id INTEGER PRIMARY KEY, offset INTEGER NOT NULL, vehicle TEXT, kind TEXT NOT NULL,"
     " digest TEXT NOT NULL, ts INTEGER, payload BLOB NOT NULL) STRICT",
     "CREATE TABLE alerts (id TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE TABLE waiting (vehicle TEXT NOT NULL, id TEXT NOT NULL, ts INTEGER NOT NULL,"
-    " PRIMARY KEY (vehicle, id, ts)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX control_vehicle ON control (vehicle) WHERE vehicle IS NOT NULL",
+    "CREATE TABLE waiting (vehicle TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (vehicle, payload))"
+    " STRICT, WITHOUT ROWID",
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL)"
     " STRICT",
     "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
@@ -190,13 +192,22 @@ class StoreReader:
         rows = self._query(query, kind)
         return Control(*rows[0]) if rows else None
 
-    def waiting(self, vehicles: Sequence[str]) -> list[Restart]:
-        """Restarts that wait for the first reading of one of these vehicles."""
-        query = "SELECT id, vehicle, ts FROM waiting WHERE vehicle = ?"
-        return [Restart(*row) for vehicle in vehicles for row in self._query(query, vehicle)]
+    def waiting(self, vehicles: Sequence[str]) -> list[Event]:
+        """Events that wait for the first reading of one of these vehicles."""
+        query = "SELECT payload FROM waiting WHERE vehicle = ?"
+        return [read(row[0])[0] for vehicle in vehicles for row in self._query(query, vehicle)]
+
+    def kept(self, vehicle: str, event: str) -> Kept | None:
+        """The baseline of a vehicle that a restart ended, by the restart's id; None if there was none."""
+        query = "SELECT payload FROM control WHERE vehicle = ? AND kind = 'event' ORDER BY id DESC"
+        for row in self._query(query, vehicle):
+            found, kept = read(row[0])
+            if found.id == event and kept is not None:
+                return kept
+        return None
 
     def waits(self) -> bool:
-        """Whether a restart waits for a vehicle that was not seen yet."""
+        """Whether an event waits for a vehicle that was not seen yet."""
         return bool(self._query("SELECT EXISTS (SELECT * FROM waiting)")[0][0])
 
     def pending(self, limit: int = 1_000) -> list[tuple[int, Letter]]:

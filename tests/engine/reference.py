@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
 from anomaly.engine.model import Model
@@ -129,7 +129,7 @@ class Vehicle:
         self.name, self.q, self.last_ts = name, q, -math.inf
         self.regime, self.restarted = 0, -math.inf
         self.cohort: Cohort | None = None
-        self.waiting: list[Restart] = []
+        self.waiting: list[Event] = []
         self.runs = Run(), Run()
         self.silent = [0] * signals
         self.restart(signals)
@@ -146,7 +146,7 @@ class Vehicle:
 class Reference:
     """Decides one reading after the other; `statuses`, `features`, `centers`, `decided`, `changes` are what it said."""
 
-    def __init__(self, fleet: Fleet, frame: Frame, model: Model, restarts: list[Restart]) -> None:
+    def __init__(self, fleet: Fleet, frame: Frame, model: Model, restarts: list[Event]) -> None:
         self.fleet, self.frame, self.model, self.arrays = fleet, frame, model, frame.arrays()
         self.signals, self.restarts = list(fleet.signals.values()), restarts
         self.vehicles: dict[str, Vehicle] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.errors import ConfigError, StateError
 from anomaly.telemetry.batch import Batch
@@ -62,6 +62,10 @@ def test_a_value_out_of_range_is_a_sensor_fault_and_no_alarm() -> None:
     np.testing.assert_array_equal(outcome.evidence.share[0], [1, 0, 0])
 
 
+STAYING = f"{world.FLEET}lasting_after = 0\n"
+"""No alarm becomes the new normal."""
+
+
 def test_a_stuck_signal_and_an_impossible_step_are_masked() -> None:
     """Equal values beyond `stuck_after` and a jump beyond `max_step` are counted by their reason."""
     batch = readings([NORMAL] * 12 + [(0.0, 60.0, -5.0, 0.0)])
@@ -71,6 +75,7 @@ def test_a_stuck_signal_and_an_impossible_step_are_masked() -> None:
         "range": 0,
         "step": 1,
         "stuck": 4,
+        "dropout": 0,
     }
 
 
@@ -107,9 +112,9 @@ def test_a_restart_takes_effect_before_the_first_reading_at_or_after_its_time() 
     """The baseline starts again exactly there, so that a step at a service is no alarm; without the event it is."""
     rows = [NORMAL] * 20 + [(4.0, 10.0, -5.0, 0.0)] * 30
     told, untold = world.engine(), world.engine()
-    told.add_restarts([Restart("e1", "v0", 195)])
+    told.add_events([Event("e1", "v0", 195)])
     outcome = told.decide(readings(rows))
-    assert (list(outcome.applied.row), outcome.applied.event) == ([20], ["e1"])
+    assert (list(outcome.applied.row), [event.id for event in outcome.applied.events]) == ([20], ["e1"])
     assert not outcome.decisions.alarm.any()
     assert untold.decide(readings(rows)).decisions.alarm.any()
 
@@ -118,10 +123,10 @@ def test_a_late_restart_is_counted_and_acts_on_arrival_unless_it_is_superseded()
     """An event after its reading acts at the next one; one older than a restart that acted does nothing."""
     engine = world.engine()
     engine.decide(readings([NORMAL] * 10))
-    assert engine.add_restarts([Restart("late", "v0", 50), Restart("later", "v0", 200)]) == 1
-    assert engine.decide(readings([NORMAL], start=100)).applied.event == ["late"]
+    assert engine.add_events([Event("late", "v0", 50), Event("later", "v0", 200)]) == 1
+    assert engine.decide(readings([NORMAL], start=100)).applied.events[0].id == "late"
     engine.decide(readings([NORMAL], start=200))
-    engine.add_restarts([Restart("old", "v0", 150)])
+    engine.add_events([Event("old", "v0", 150)])
     engine.decide(readings([NORMAL] * 3, start=210))
     view = engine.vehicle("v0")
     assert view is not None
@@ -134,7 +139,7 @@ def test_a_bounded_threshold_cannot_absorb_a_slow_fault_and_a_free_one_does() ->
     batch = readings([NORMAL] * 20 + ramp)
     shares = []
     for adaptation in (0.2, 1.0):
-        decisions = world.engine(world.arm(adaptation, k=10.0, q_fleet=8.0)).decide(batch).decisions
+        decisions = world.engine(world.arm(adaptation, k=10.0, q_fleet=8.0), text=STAYING).decide(batch).decisions
         shares.append(decisions.alarm[-500:].mean())
     assert shares[0] == 1.0
     assert shares[1] < 0.1
@@ -156,7 +161,7 @@ def test_a_common_shift_of_a_cohort_is_taken_off() -> None:
             {"type": ["t0"] * 30 * hours, "region": [None] * 30 * hours},
             np.arange(30 * hours),
         )
-        decisions = world.engine(world.arm(k=8.0)).decide(batch).decisions
+        decisions = world.engine(world.arm(k=8.0), text=STAYING).decide(batch).decisions
         first = np.array([batch.vehicles[row] == "v0" for row in decisions.row])
         alarms.append(decisions.alarm[first & (decisions.row > 30 * hours * 0.75)].mean())
     assert alarms[0] < 0.2 < 0.8 < alarms[1]
@@ -261,7 +266,7 @@ def test_a_restart_before_the_epoch_counts() -> None:
     """Times may be negative: an event at such a time starts the baseline again, as any other does."""
     engine = world.engine()
     engine.decide(readings([NORMAL] * 8, start=-1_000))
-    engine.add_restarts([Restart("e", "v0", -500)])
+    engine.add_events([Event("e", "v0", -500)])
     assert engine.decide(readings([NORMAL], start=-400)).status.tolist() == [Status.BURN_IN]
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.engine.engine import Engine, Restart
+from anomaly.engine.engine import Engine
+from anomaly.engine.events import Event
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.fleet import Format
@@ -27,10 +28,10 @@ from tests.engine import world
 COUNT = 600
 
 
-def restarts(seed: int) -> list[Restart]:
+def restarts(seed: int) -> list[Event]:
     """Twelve events of five vehicles."""
     times = np.random.default_rng(seed).integers(0, 4 * COUNT, 12)
-    return [Restart(f"e{i}", f"v{i % 5}", int(ts)) for i, ts in enumerate(times)]
+    return [Event(f"e{i}", f"v{i % 5}", int(ts)) for i, ts in enumerate(times)]
 
 
 def arms() -> list[Arm]:
@@ -44,7 +45,7 @@ def result(outcomes: Sequence[tuple[int, Outcome]], engine: Engine) -> str:
     parts = []
     for start, outcome in outcomes:
         shifted = [table._replace(row=table.row + start) for table in outcome[:3]]
-        applied = [(int(row) + start, event, ts) for row, event, ts in zip(*outcome.applied, strict=True)]
+        applied = [(int(row) + start, event, kept) for row, event, kept in zip(*outcome.applied, strict=True)]
         parts.append((shifted, applied, outcome.status))
     for table in range(3):
         for column in range(len(parts[0][0][table])):
@@ -65,7 +66,7 @@ def test_vehicles_that_leave_and_come_back_change_nothing(seed: int, cuts: list[
         return {vehicle: kept.pop(vehicle) for vehicle in vehicles if vehicle in kept}
 
     engine._revive = back
-    engine.add_restarts(restarts(seed))
+    engine.add_events(restarts(seed))
     outcomes, saved = [], []
     for start, stop in itertools.pairwise([0, *sorted(set(cuts)), len(batch)]):
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
@@ -103,7 +104,7 @@ def test_pages_of_any_moment_and_the_deltas_after_the_first_restore(
 def run(batch: Batch, cuts: Sequence[int], revive: bool = False, seed: int = 0, wide: bool = False) -> str:
     """The result of `batch` cut at `cuts`; with `revive`, by a new engine from saved bytes after every cut."""
     engine = world.engine(*arms(), wide=wide)
-    engine.add_restarts(restarts(seed))
+    engine.add_events(restarts(seed))
     saved: list[bytes] = []
     outcomes = []
     edges = [0, *sorted(set(cuts)), len(batch)]

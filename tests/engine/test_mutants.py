@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomaly.engine.engine import Engine, Restart
+from anomaly.engine.engine import Engine
+from anomaly.engine.events import Event
 from anomaly.engine.outcome import Outcome
 from anomaly.telemetry.batch import Batch
 from tests.engine import world
@@ -63,18 +64,18 @@ def troubled(seed: int, calm: bool) -> Batch:
 def test_the_kernels_do_what_the_rules_say(calm: bool, features: str) -> None:
     """Statuses, features, thresholds, alarms, episodes and restarts are those of a second writing of the rules."""
     batch, fleet, frame, arm = troubled(3, calm), world.fleet(), world.frame(features=features), world.arm()
-    events = [Restart(f"e{n}", f"v{n % 4}", 400 + 1_300 * n - 900 * (n % 3)) for n in range(8)]
+    events = [Event(f"e{n}", f"v{n % 4}", 400 + 1_300 * n - 900 * (n % 3)) for n in range(8)]
     told = Reference(fleet, frame, arm.model, events)
     told.run(batch)
     engine, twin = Engine(fleet, frame), Engine(fleet, frame)
     for each in (engine, twin):
         each.use([arm], lambda _vehicle: 0)
-        each.add_restarts(events)
+        each.add_events(events)
     outcome, observed = engine.decide(batch), twin.features(batch)
     assert observed.status.tolist() == told.statuses
     rows = np.flatnonzero(observed.status <= 1)
     np.testing.assert_allclose(observed.features[rows][:, : 3 * frame.blocks], told.features, atol=1e-3)
-    assert list(zip(outcome.applied.row.tolist(), outcome.applied.event, strict=True)) == told.applied
+    assert [(row, event.id) for row, event, _ in zip(*outcome.applied, strict=True)] == told.applied
     agree(outcome, told)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from anomaly.engine.engine import Restart
+from anomaly.engine.events import Event
 from anomaly.feedback.history import FAULT, HEALTHY, UNKNOWN, Past, health, stretches
 from anomaly.fleet import History
 from anomaly.telemetry.records import Label
@@ -19,7 +19,7 @@ def fault(vehicle: str, start: int, end: int, verdict: str = "fault", reported_a
     return Label(vehicle=vehicle, start=start, end=end, verdict=verdict, source="workshop", reported_at=reported_at)
 
 
-def of_one(count: int, labels: list[Label], restarts: tuple[Restart, ...] = (), **settings: object) -> NDArray[np.int8]:
+def of_one(count: int, labels: list[Label], restarts: tuple[Event, ...] = (), **settings: object) -> NDArray[np.int8]:
     """The health of one vehicle with readings at 0, 1, 2, ..."""
     return health(one_vehicle(np.arange(count)), labels, restarts, History(**settings))
 
@@ -58,7 +58,7 @@ def test_the_order_of_rows_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes, ts = np.repeat(np.arange(3), 40), np.tile(np.arange(40), 3)
     labels = [fault("b", 20, 30), fault("a", 5, 6, "unknown"), fault("b", 35, 36)]
-    restarts = [Restart("e", "b", 4)]
+    restarts = [Event("e", "b", 4)]
     plain = health(Past(["a", "b", "c"], codes, ts), labels, restarts, History())
     order = rng.permutation(120)
     shuffled = health(Past(["a", "b", "c"], codes[order], ts[order]), labels, restarts, History())
@@ -72,7 +72,7 @@ def test_healthy_share_never_goes_beyond_the_start_of_the_fault() -> None:
 
 def test_a_restart_begins_the_stretch() -> None:
     """After a service at 60 the share is taken of the readings from there to the fault's end."""
-    found = of_one(100, [fault("v", 90, 99)], (Restart("s", "v", 60), Restart("later", "v", 95)))
+    found = of_one(100, [fault("v", 90, 99)], (Event("s", "v", 60), Event("later", "v", 95)))
     assert runs(found) == [(HEALTHY, 80), (UNKNOWN, 10), (FAULT, 10)]
 
 
@@ -117,7 +117,7 @@ def test_healthy_share_counts_readings(share: float, healthy: int) -> None:
 
 def test_stretches_say_the_same_as_times() -> None:
     """The stretch's times are those at which `health` changes."""
-    stretch = stretches(one_vehicle(np.arange(100) * 10), [fault("v", 800, 990)], [Restart("s", "v", 200)], History())
+    stretch = stretches(one_vehicle(np.arange(100) * 10), [fault("v", 800, 990)], [Event("s", "v", 200)], History())
     assert [tuple(one) for one in stretch] == [("v", 200, 600, 800, 990, 940)]
 
 

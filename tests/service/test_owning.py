@@ -100,7 +100,7 @@ def test_events_of_vehicles_that_were_never_seen_wait_in_the_store(own: Rig) -> 
     scorer._turn()
     scorer._leave()
     stores = [StoreReader(path) for path in store_paths(own.folder / "run")]
-    applied = [json.loads(row.payload)["id"] for store in stores for row in store.control() if row.kind == "restart"]
+    applied = [json.loads(row.payload)["id"] for store in stores for row in store.control() if row.kind == "event"]
     assert applied.count("e-late") == 1
     assert sorted(restart.id for store in stores for restart in store.waiting(["late", "never"])) == [
         "e-late",

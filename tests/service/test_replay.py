@@ -95,7 +95,7 @@ def test_the_control_log_says_which_model_scored(ran: Rig) -> None:
     rows = [row for path in store_paths(ran.folder / "run") for row in StoreReader(path).control()]
     assert sorted(row.kind for row in rows).count("models") == 4
     decided = read_decisions(ran.folder / "run").to_pylist()
-    restarts = [row for row in rows if row.kind == "restart"]
+    restarts = [row for row in rows if row.kind == "event"]
     assert {row.vehicle for row in restarts} == {"v0", "v3", "v6"}
     for row in restarts:
         first = next(d for d in decided if (d["vehicle"], d["offset"]) == (row.vehicle, row.offset))

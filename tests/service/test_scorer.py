@@ -108,7 +108,7 @@ def test_events_are_read_on_from_where_they_were(own: Rig) -> None:
     fill(own, readings().rows(360, 720))
     run(own)
     kinds = [row for path in store_paths(own.folder / "run") for row in StoreReader(path).control()]
-    restarts = [row.digest for row in kinds if row.kind == "restart"]
+    restarts = [row.digest for row in kinds if row.kind == "event"]
     assert len(restarts) == len(set(restarts)) == 4
     store = StoreReader(store_path(own.folder / "run", "g", "bus.telemetry", 0))
     assert store.positions() == {"bus.vehicle-events": {0: 6}, "bus.labels": {0: 0}}

@@ -1,0 +1,46 @@
+"""What happens to a vehicle beside its readings, as the engine is told of it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Action(IntEnum):
+    """What an event does, before its vehicle's first reading with `ts` at or after its own.
+
+    RESTART: the baseline of its signals is learned again. UNDO: the baseline before the restart `undoes` is back.
+    BEGIN and END of maintenance: no alarm and no learning between them. CONFIRM a fault: no learning until it is over.
+    ANSWER: a lasting shift is answered, a confirmed fault over. ACCEPT: both, and a restart. RETIRE: silence is meant.
+    """
+
+    RESTART = 0
+    UNDO = 1
+    BEGIN = 2
+    END = 3
+    CONFIRM = 4
+    ANSWER = 5
+    ACCEPT = 6
+    RETIRE = 7
+
+
+RESTARTS = (Action.RESTART, Action.ACCEPT)
+"""The actions after which a vehicle has another normal."""
+
+
+class Event(NamedTuple):
+    """`id` tells it from others, `signals` are positions of those it is about (none: all), `undoes` another's id."""
+
+    id: str
+    vehicle: str
+    ts: int
+    action: Action = Action.RESTART
+    signals: tuple[int, ...] = ()
+    undoes: str = ""
+
+
+class Kept(NamedTuple):
+    """The baseline before a restart: its `ts`, and float32[d] as bytes (none: the vehicle had no baseline yet)."""
+
+    ts: int
+    baseline: bytes

@@ -1,0 +1,102 @@
+"""What events do to a vehicle's record, in kernels: restarts and their undoing, maintenance, confirmed faults."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly.compile import kernel
+from anomaly.engine.baseline import forget
+from anomaly.engine.events import Action
+from anomaly.engine.layout import (
+    ANSWERED,
+    BEGAN_AGAIN,
+    CONFIRMED,
+    COUNT,
+    F4,
+    FLAGS,
+    MAINTENANCE,
+    NEVER,
+    PARTIAL,
+    RELEARNING,
+    RESTARTED,
+    SETTLED,
+    State,
+    Waiting,
+)
+
+RESTART, UNDO, BEGIN, END = int(Action.RESTART), int(Action.UNDO), int(Action.BEGIN), int(Action.END)
+CONFIRM, ANSWER, ACCEPT = int(Action.CONFIRM), int(Action.ANSWER), int(Action.ACCEPT)
+
+
+@kernel
+def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> None:
+    """Forget what is normal of the event's signals, and keep what it was; threshold and episodes go on."""
+    signals = waiting.signals.shape[1]
+    at = state.at
+    warm = state.i4[slot, COUNT] >= burn_in
+    whole = True
+    for j in range(signals):
+        whole = whole and waiting.signals[event, j]
+    waiting.kept_ts[event] = waiting.ts[event] if warm else NEVER
+    for j in range(signals):
+        waiting.kept[event, j] = state.f4[slot, at.baseline + j]
+        if waiting.signals[event, j]:
+            state.f4[slot, at.baseline + j] = F4(0.0)
+            state.f4[slot, at.last + j] = F4(np.nan)
+            state.u2[slot, at.burned + j] = 0
+            if warm and not whole:
+                state.u1[slot, at.silent + j] = RELEARNING
+            elif state.u1[slot, at.silent + j] == RELEARNING:
+                state.u1[slot, at.silent + j] = 0
+            forget(slot, j, state)
+    if whole:
+        state.i4[slot, COUNT] = 0
+        state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
+    elif warm:
+        state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
+
+
+@kernel
+def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> None:
+    """Put the baseline back that the vehicle had before its last restart, if that is the one to undo."""
+    signals = waiting.signals.shape[1]
+    at = state.at
+    target = waiting.undoes[event]
+    if target < 0 or waiting.kept_ts[target] == NEVER or waiting.kept_ts[target] != state.i8[slot, RESTARTED]:
+        return
+    for j in range(signals):
+        kept = waiting.kept[target, j]
+        if kept != state.f4[slot, at.baseline + j] or state.i4[slot, COUNT] < burn_in:
+            forget(slot, j, state)
+        state.f4[slot, at.baseline + j] = kept
+        state.u2[slot, at.burned + j] = SETTLED
+        if state.u1[slot, at.silent + j] == RELEARNING:
+            state.u1[slot, at.silent + j] = 0
+    state.i4[slot, COUNT] = max(state.i4[slot, COUNT], burn_in)
+    state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
+
+
+@kernel
+def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> int:
+    """One event takes effect; answers the bits of `note` that it leads to."""
+    action = waiting.action[event]
+    note = 0
+    if action in (RESTART, ACCEPT):
+        if waiting.ts[event] > state.i8[slot, RESTARTED]:
+            restart(slot, event, burn_in, state, waiting)
+            state.i8[slot, RESTARTED] = waiting.ts[event]
+        state.u1[slot, MAINTENANCE] = 0
+        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+        note = BEGAN_AGAIN
+    elif action == UNDO:
+        undo(slot, event, burn_in, state, waiting)
+        note = BEGAN_AGAIN
+    elif action == BEGIN:
+        state.u1[slot, MAINTENANCE] = np.uint8(min(int(state.u1[slot, MAINTENANCE]) + 1, 255))
+    elif action == END:
+        state.u1[slot, MAINTENANCE] = np.uint8(max(int(state.u1[slot, MAINTENANCE]) - 1, 0))
+    elif action == CONFIRM:
+        state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
+    elif action == ANSWER:
+        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+    return note | (ANSWERED if action in (ANSWER, ACCEPT, CONFIRM) else 0)

@@ -1,0 +1,120 @@
+"""The quality gate, in kernels: which readings count at all, and which of their values may be used."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.compile import kernel
+from anomaly.engine.frame import FrameArrays
+from anomaly.engine.layout import (
+    AHEAD_RUN,
+    AHEAD_SLOT,
+    AHEAD_TS,
+    DROPOUT,
+    F4,
+    HEARD,
+    LAST_TS,
+    MISSING,
+    NEVER,
+    NOW,
+    RANGE,
+    RELEARNING,
+    SETTLED,
+    STEP,
+    STUCK,
+    Limits,
+    Observed,
+    State,
+)
+
+
+@kernel
+def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
+    """Status of a reading by its time alone: 0 accepted, 2 duplicate, 3 late, 4 ahead of everybody else.
+
+    A time far ahead is believed once a second vehicle shows it too, or after ten in a row from the only one that
+    sends: one wrong clock must neither close a cohort's period nor make everything after it late.
+    """
+    last = state.i8[slot, LAST_TS]
+    if ts == last:
+        return 2
+    if ts < last:
+        return 3
+    clock = state.clock
+    if limits.max_ahead > 0 and clock[NOW] != NEVER and ts > clock[NOW] + limits.max_ahead:
+        other = clock[AHEAD_SLOT] >= 0 and clock[AHEAD_SLOT] != slot
+        near = abs(ts - clock[AHEAD_TS]) <= limits.max_ahead
+        clock[AHEAD_RUN] = clock[AHEAD_RUN] + 1 if clock[AHEAD_SLOT] == slot and near else 1
+        if not (other and near) and clock[AHEAD_RUN] < 10 and clock[HEARD] > 1:
+            clock[AHEAD_SLOT] = slot
+            clock[AHEAD_TS] = ts
+            return 4
+    clock[AHEAD_SLOT] = -1
+    clock[NOW] = max(clock[NOW], ts)
+    if last == NEVER:
+        clock[HEARD] += 1
+    return 0
+
+
+@kernel
+def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits, out: Observed) -> int:
+    """Why values of reading i must not be used (0: they may); keeps count of equal values and of the last one.
+
+    One that is physically impossible is no last one: neither does a gap repeat it, nor is the way back from it a jump.
+    """
+    signals = limits.low.shape[0]
+    at = state.at
+    found = np.uint8(0)
+    for j in range(signals):
+        value, last, equal = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
+        inside = np.isfinite(value) and value >= limits.low[j] and value <= limits.high[j]
+        more = equal + np.uint16(1) if equal < 65_535 else equal
+        again = np.uint16(more) if value == last else np.uint16(0)
+        stuck = limits.stuck_after[j] > 0 and np.int64(again) >= limits.stuck_after[j]
+        reason = np.uint8(STUCK) if stuck else np.uint8(0)
+        reason = np.uint8(STEP) if abs(value - last) > limits.max_step[j] else reason
+        reason = reason if inside else np.uint8(RANGE)
+        reason = reason if np.isfinite(value) else np.uint8(MISSING)
+        state.f4[slot, at.last + j] = value if inside else last
+        state.u2[slot, at.equal + j] = again if inside else equal
+        out.reason[i, j] = reason
+        found |= reason
+    if found == 0:
+        out.masked[0] += signals
+    else:
+        for j in range(signals):
+            out.masked[out.reason[i, j]] += 1
+    return int(found)
+
+
+@kernel
+def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
+    """One signal alone, far from where it was a reading ago, is its sensor's fault: a physical one moves others too."""
+    signals = frame.prior.shape[0]
+    far = 0
+    for j in range(signals):
+        away = abs(out.scratch[1, j] - state.f4[slot, state.at.evidence + j])
+        far += 1 if away > frame.step[j] and out.scratch[3, j] > F4(0.0) else 0
+    if far != 1 or signals < 3:
+        return
+    for j in range(signals):
+        away = abs(out.scratch[1, j] - state.f4[slot, state.at.evidence + j])
+        if away > frame.step[j] and out.scratch[3, j] > F4(0.0):
+            out.masked[out.reason[i, j]] -= 1
+            out.masked[STEP] += 1
+            out.reason[i, j] = STEP
+            out.scratch[3, j] = F4(0.0)
+
+
+@kernel
+def drop_out(i: int, slot: int, limits: Limits, state: State, out: Observed) -> None:
+    """Signals that the vehicle used to send, and that have been silent for too long."""
+    at = state.at
+    for j in range(out.reason.shape[1]):
+        silent = state.u1[slot, at.silent + j]
+        known = state.u2[slot, at.burned + j] == SETTLED
+        if out.reason[i, j] == MISSING and known and limits.silent_after < silent < RELEARNING:
+            out.reason[i, j] = DROPOUT
+            out.masked[MISSING] -= 1
+            out.masked[DROPOUT] += 1

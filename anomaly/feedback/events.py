@@ -1,0 +1,53 @@
+"""What vehicle events and labels do to the engine: the one definition of live scoring and training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anomaly.engine.events import Action, Event
+from anomaly.fleet import Fleet
+from anomaly.telemetry.records import Label, VehicleEvent
+
+_VERDICTS = {
+    "fault": Action.CONFIRM,
+    "fixed": Action.ACCEPT,
+    "no_fault": Action.ACCEPT,
+    "normal_since": Action.ACCEPT,
+    "unknown": Action.ANSWER,
+}
+
+
+def events_of(fleet: Fleet, record: VehicleEvent | Label) -> list[Event]:
+    """What `record` does by the fleet file: an event at its `ts`, a label at its `reported_at`, without that nothing.
+
+    A service, firmware or sensor event starts the baseline again, of the signals that `[baseline.signals]` names for
+    it; maintenance lasts from `ts` to `until`, without that to the next restart; an `undo` takes back what `undoes`
+    names. A confirmed fault ends learning until it is `fixed`; that, "no fault" and "normal since" accept how the
+    vehicle is now. Any label answers a lasting shift.
+    """
+    return list(_of_event(fleet, record) if isinstance(record, VehicleEvent) else _of_label(fleet, record))
+
+
+def _of_event(fleet: Fleet, event: VehicleEvent) -> Iterator[Event]:
+    if event.kind in fleet.baseline.restart_on:
+        names = list(fleet.signals)
+        about = tuple(sorted(names.index(name) for name in fleet.baseline.signals.get(event.kind, ())))
+        yield Event(event.id, event.vehicle, event.ts, Action.RESTART, about)
+    elif event.kind == "maintenance":
+        yield Event(event.id, event.vehicle, event.ts, Action.BEGIN)
+        if event.until is not None:
+            yield Event(event.id, event.vehicle, max(event.until, event.ts), Action.END)
+    elif event.kind == "undo" and event.undoes is not None:
+        yield Event(event.id, event.vehicle, event.ts, Action.UNDO, (), event.undoes)
+    elif event.kind == "retired":
+        yield Event(event.id, event.vehicle, event.ts, Action.RETIRE)
+
+
+def _of_label(fleet: Fleet, label: Label) -> Iterator[Event]:
+    if label.reported_at is None:
+        return
+    action = _VERDICTS[label.verdict]
+    if action == Action.ACCEPT and "no_fault" not in fleet.baseline.restart_on:
+        action = Action.ANSWER
+    name = f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
+    yield Event(name, label.vehicle, label.reported_at, action)
