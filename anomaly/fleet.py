@@ -116,6 +116,8 @@ class ModelTable(_Strict, frozen=True):
     """What learns from confirmed faults."""
     time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
+    abrupt_time_constant: Annotated[int, Meta(ge=0, le=100)] = 0
+    """That of a second evidence for abrupt faults, such as 3; they are a kind of alarm of their own. 0: off."""
 
     def __post_init__(self) -> None:
         if self.family == "distance" and self.features == "wide":
@@ -125,6 +127,20 @@ class ModelTable(_Strict, frozen=True):
             )
 
 
+class Shares(_Strict, frozen=True):
+    """`share = {...}` of `[threshold]`: parts of the budget for kinds of alarm beside `fault`, which has the rest, and
+    the part of every kind that is off. 0 turns a kind off."""
+
+    born_ill: Share = 0.05
+    cohort: Share = 0.05
+    abrupt: Share = 0.2
+    silence: Share = 0.05
+
+    def __post_init__(self) -> None:
+        if self.born_ill + self.cohort + self.abrupt + self.silence >= 1.0:
+            raise ValueError("the shares sum to 1 or more, and leave nothing of the budget to faults")
+
+
 class Threshold(_Strict, frozen=True):
     """`[threshold]`: the budget, and how far and how fast a vehicle's own threshold may move."""
 
@@ -132,6 +148,7 @@ class Threshold(_Strict, frozen=True):
     adaptation: Share = 0.2
     false_alarms: Positive = 1.0
     """Budget: false-alarm episodes per 1,000 healthy vehicle-days."""
+    share: Shares = Shares()
 
 
 class Alerts(_Strict, frozen=True):

@@ -21,9 +21,9 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.survey import survey
 from anomaly.thresholds.adaptive import AdaptiveThreshold
 from training.figures import Decided, headline, vehicle_days
-from training.fit import build_matrix
 from training.frame import fit_frame, noise_covariance, normalised
 from training.history import History, Sources, load_history, split_vehicles
+from training.matrix import build_matrix
 from training.tail import fit_tail
 from training.threshold import choose_k
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Model
+from anomaly.engine.outcome import Change, Kind, Outcome
 from anomaly.feedback.decisions import decision_table
 from anomaly.fleet import Fleet
-from training.figures import Decided, Figures, headline
+from training.figures import Decided, Figures, Shift, headline
 from training.history import History
 
 
@@ -31,6 +33,8 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     engine = Engine(fleet, frame)
     arms = [Arm("champion", 1.0, model)]
     engine.use(arms, lambda _vehicle: 0)
+    shifts: dict[int, Shift] = {}
+    answered: list[Shift] = []
     engine.add_events(history.events)
     tables, rows, alarms, warm = [], [], [], []
     masked: dict[str, int] = {}
@@ -42,6 +46,12 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         alarms.append(outcome.decisions.alarm)
         warm.append(outcome.status[outcome.decisions.row] == 0)
         masked = {name: masked.get(name, 0) + count for name, count in outcome.masked.items()}
+        for shift in _shifts(outcome, history, start):
+            known = shifts.pop(shift.code, None)
+            if shift.answered is None:
+                shifts[shift.code] = known or shift
+            elif known is not None:
+                answered.append(known._replace(answered=shift.answered))
         start += len(chunk)
     row = np.concatenate(rows)
     decided = Decided(
@@ -51,5 +61,16 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         np.concatenate(warm),
         history.health[row],
         history.faults,
+        [*answered, *shifts.values()],
     )
     return Backtest(pa.concat_tables(tables), decided, headline(decided, fleet), masked)
+
+
+def _shifts(outcome: Outcome, history: History, first: int) -> Iterator[Shift]:
+    """What became of lasting shifts in a chunk that begins at the row `first`: those with `answered` ended there."""
+    episodes = outcome.episodes
+    for place in np.flatnonzero(episodes.kind == Kind.LASTING_SHIFT).tolist():
+        row = first + int(episodes.row[place])
+        ts = int(history.batch.ts[row])
+        ended = ts if episodes.change[place] == Change.CLOSED else None
+        yield Shift(int(history.codes[row]), int(episodes.start[place]), ts, ended)

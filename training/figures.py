@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -22,11 +23,21 @@ class Fault(NamedTuple):
     end: int
 
 
+class Shift(NamedTuple):
+    """A lasting shift of the vehicle `code`: the time of the first of the alarms that led to it, those at which its
+    alert opened and at which it was answered (None: never)."""
+
+    code: int
+    start: int
+    opened: int
+    answered: int | None
+
+
 class Decided(NamedTuple):
     """Readings with what was decided and what is known of them, one row a reading, each vehicle's in order of time.
 
     `codes` int64[n] says whose it is, `ts` int64[n], `alarm` bool[n], `warm` bool[n] (past burn-in), `health`
-    int8[n] as `anomaly.feedback.history` says, `faults` the confirmed ones.
+    int8[n] as `anomaly.feedback.history` says, `faults` the confirmed ones, `shifts` the lasting shifts.
     """
 
     codes: NDArray[np.int64]
@@ -35,13 +46,15 @@ class Decided(NamedTuple):
     warm: NDArray[np.bool_]
     health: NDArray[np.int8]
     faults: list[Fault]
+    shifts: Sequence[Shift] = ()
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Headline figures of a past. Leads are in vehicle-days (cycles), 0 for a fault that was not detected.
 
     `lead` counts from the first alarm after the healthy part, `lead_running` from the start of the episode that
-    still runs at the end. The interval is the 95 % bootstrap interval over vehicles of the false-alarm rate.
+    still runs at the end; a lasting shift that nobody answered runs from the start of its alarms. The interval is the
+    95 % bootstrap interval over vehicles of the false-alarm rate.
     """
 
     vehicles: int
@@ -130,7 +143,13 @@ def vehicle_days(
 def _by_vehicle(past: Decided) -> Decided:
     order = np.lexsort((past.ts, past.codes))
     return Decided(
-        past.codes[order], past.ts[order], past.alarm[order], past.warm[order], past.health[order], past.faults
+        past.codes[order],
+        past.ts[order],
+        past.alarm[order],
+        past.warm[order],
+        past.health[order],
+        past.faults,
+        past.shifts,
     )
 
 
@@ -158,6 +177,9 @@ def _find(past: Decided, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) ->
     if last - 1 - alarms[-1] <= fleet.alerts.gap:
         breaks = np.flatnonzero(np.diff(rank[own][alarms]) > fleet.alerts.gap)
         running = fault.end - int(ts[alarms[breaks[-1] + 1 if len(breaks) else 0]])
+    for shift in past.shifts:
+        if shift.code == fault.code and shift.opened <= fault.end and (shift.answered or fault.end) >= fault.end:
+            running = max(running, fault.end - max(shift.start, int(ts[first])))
     return True, lead / fleet.ticks_per_day, running / fleet.ticks_per_day
 
 

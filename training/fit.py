@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from anomaly.detectors.onnx import OnnxDetector
-from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
-from anomaly.engine.model import Arm, Model, ThresholdPolicy
+from anomaly.engine.model import Checks, ThresholdPolicy
 from anomaly.errors import DataError, GateError
 from anomaly.feedback.history import FAULT, HEALTHY
 from anomaly.fleet import Fleet
+from training.backtest import backtest
+from training.calibrate import Judged, calibrate
 from training.families import FAMILIES, Evidence, Fitted
-from training.figures import Decided, Figures, headline, vehicle_days
+from training.families.abrupt import add_abrupt
+from training.figures import Figures
 from training.frame import fit_frame, noise_covariance, normalised
 from training.history import History, Split
-from training.threshold import choose_k
+from training.matrix import build_matrix
 
 Floats = NDArray[np.float64]
 PARITY_ROWS = 10_000
@@ -35,18 +37,9 @@ class Trained(NamedTuple):
     q_fleet: float
     policy: ThresholdPolicy
     parity: float
+    checks: Checks
     figures: Figures
     alarming_share: float
-
-
-class Matrix(NamedTuple):
-    """What the engine made of a history, one row a reading: `features`, `warm` (past burn-in), `rank` among its
-    vehicle's readings; `kept` are the history's rows that were accepted."""
-
-    features: NDArray[np.float32]
-    warm: NDArray[np.bool_]
-    kept: NDArray[np.int64]
-    rank: NDArray[np.int64]
 
 
 def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | None = None) -> Trained:
@@ -63,32 +56,33 @@ def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | 
         train = history.of(split.train)
         if frame is None:
             frame = _frame(fleet, train, seed)
-        fitted = FAMILIES[fleet.model.family].fit(_evidence(fleet, frame, train, seed))
+        fitted = _fitted(fleet, frame, train, seed)
         detector = OnnxDetector(fitted.onnx, frame.signals)
         both = history.of([*split.train, *split.validation])
         matrix = build_matrix(fleet, frame, both)
         parity = check_parity(fitted, detector, matrix.features, seed)
-        return _calibrate(fleet, both, split, matrix, (fitted, detector, frame, parity))
+        source = {FAMILIES[fleet.model.family].threshold_from, fitted.threshold_from}
+        judged = Judged.of(fleet, both, split, matrix, everybody=source == {"all"})
+        model = calibrate(fleet, frame, both, judged, detector)
+        check_reach(detector, matrix.features[matrix.warm], model.k)
+        past = backtest(fleet, frame, model, both.of(split.validation))
+        share = float(past.decided.alarm.mean()) if len(past.decided.alarm) else 0.0
+        return Trained(
+            fitted.onnx, frame, model.k, model.q_fleet, model.policy, parity, model.checks, past.figures, share
+        )
 
 
-def build_matrix(fleet: Fleet, frame: Frame, history: History) -> Matrix:
-    """The history through the engine that also scores live: the same features, bit for bit."""
-    engine = Engine(fleet, frame)
-    engine.add_events(history.events)
-    observed = [engine.features(chunk) for chunk in history.chunks()]
-    status = np.concatenate([part.status for part in observed])
-    kept = np.flatnonzero(status <= 1)
-    features = np.concatenate([part.features for part in observed])[kept]
-    return Matrix(features, status[kept] == 0, kept, rank_within(history.codes[kept]))
-
-
-def rank_within(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each row among those of its vehicle."""
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    rank = np.empty(len(codes), np.int64)
-    rank[order] = np.arange(len(codes)) - np.searchsorted(ordered, ordered, side="left")
-    return rank
+def _fitted(fleet: Fleet, frame: Frame, train: History, seed: int) -> Fitted:
+    """The family on what it looks at, and the second channel beside it, if abrupt faults are looked for."""
+    evidence = _evidence(fleet, frame, train, seed)
+    quick, main = evidence.features[:, frame.quick :], evidence.features[:, : frame.quick]
+    evidence = evidence._replace(features=main)
+    fitted = FAMILIES[fleet.model.family].fit(evidence)
+    if not frame.abrupt_time_constant:
+        return fitted
+    columns, score = frame.quick, fitted.score
+    onnx = add_abrupt(fitted.onnx, quick, evidence)
+    return fitted._replace(onnx=onnx, score=lambda features: score(features[:, :columns]))
 
 
 def check_parity(fitted: Fitted, detector: OnnxDetector, features: NDArray[np.float32], seed: int) -> float:
@@ -122,11 +116,6 @@ def check_reach(detector: OnnxDetector, features: NDArray[np.float32], k: float)
         )
 
 
-def policy_of(fleet: Fleet) -> ThresholdPolicy:
-    """The threshold policy that the fleet file asks for."""
-    return ThresholdPolicy.from_adaptation(0.0 if fleet.threshold.kind == "frozen" else fleet.threshold.adaptation)
-
-
 def _frame(fleet: Fleet, train: History, seed: int) -> Frame:
     healthy = train.health == HEALTHY
     return fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed)
@@ -153,45 +142,3 @@ def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence
         blocks=frame.blocks,
         label_term=fleet.model.label_term,
     )
-
-
-def _calibrate(
-    fleet: Fleet, both: History, split: Split, matrix: Matrix, made: tuple[Fitted, OnnxDetector, Frame, float]
-) -> Trained:
-    fitted, detector, frame, parity = made
-    policy = policy_of(fleet)
-    codes, health = both.codes[matrix.kept], both.health[matrix.kept]
-    judged = np.isin(codes, [code for code, name in enumerate(both.names) if name in set(split.validation)])
-    healthy = (health == HEALTHY) & matrix.warm
-    if "validation" in (FAMILIES[fleet.model.family].threshold_from, fitted.threshold_from):
-        healthy &= judged
-        if not healthy.any():
-            raise DataError("no validation vehicle has a healthy reading past its burn-in: give more vehicles")
-    scores = detector.score(matrix.features[healthy])
-    q_fleet = float(np.float32(np.quantile(scores, policy.quantile)))
-    level = _levels(fleet, both, Model("", "", detector, 1.0, q_fleet, policy), frame)
-    order = np.lexsort((both.batch.ts[matrix.kept], codes))
-    days = len(vehicle_days(codes[order], both.batch.ts[matrix.kept][order], healthy[order], fleet.ticks_per_day))
-    allowed = fleet.threshold.false_alarms * days / 1_000
-    k = choose_k(level[healthy], codes[healthy], matrix.rank[healthy], fleet.alerts.gap, allowed)
-    check_reach(detector, matrix.features[matrix.warm], k)
-    alarm = matrix.warm & (level > k)
-    chosen = both.of(split.validation)
-    past = Decided(
-        codes[judged],
-        both.batch.ts[matrix.kept][judged],
-        alarm[judged],
-        matrix.warm[judged],
-        health[judged],
-        chosen.faults,
-    )
-    share = float(alarm.sum() / max(matrix.warm.sum(), 1))
-    return Trained(fitted.onnx, frame, float(np.float32(k)), q_fleet, policy, parity, headline(past, fleet), share)
-
-
-def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> NDArray[np.float32]:
-    """Score over the vehicle's own factor of the threshold, for every accepted reading."""
-    engine = Engine(fleet, frame)
-    engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
-    engine.add_events(history.events)
-    return np.concatenate([engine.decide(chunk).decisions.level for chunk in history.chunks()])

@@ -54,7 +54,10 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
     mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
     noise = noise_covariance(z, codes, healthy)
-    prior, gain = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
+    prior, gain, between = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
+    basis, spread = np.zeros((0, signals)), np.zeros(0)
+    if fleet.threshold.share.born_ill > 0 and between is not None:
+        basis, spread = _birth(between, noise)
     return Frame(
         signals=tuple(fleet.signals),
         regime=fleet.context.regime,
@@ -69,6 +72,10 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
         cohort=fleet.context.cohort,
         period=0 if fleet.context.cohort is None else fleet.ticks(fleet.context.period),
         features=fleet.model.features,
+        abrupt_time_constant=fleet.model.abrupt_time_constant,
+        basis=_tuples(basis),
+        between=tuple(spread.tolist()),
+        step=_isolated_steps(z, codes, healthy),
     )
 
 
@@ -154,10 +161,13 @@ def _normal(
     return mean, np.where(sd < 1e-6, 1.0, sd)
 
 
-def _fit_prior(z: Floats, codes: NDArray[np.int64], noise: Floats, burn_in: int) -> tuple[Floats, Floats]:
-    """Empirical Bayes: m the mean of the vehicles' burn-in means, gain T (T + N / burn_in)^-1, T their spread.
+def _fit_prior(
+    z: Floats, codes: NDArray[np.int64], noise: Floats, burn_in: int
+) -> tuple[Floats, Floats, Floats | None]:
+    """Empirical Bayes: m the mean of the vehicles' burn-in means, gain T (T + N / burn_in)^-1, and T, their spread.
 
-    Morris 1983; T = spread of the means less their own noise, its eigenvalues floored at 1e-4.
+    Morris 1983; T = spread of the means less their own noise, its eigenvalues floored at 1e-4. With fewer than three
+    vehicles there is no T.
     """
     means = []
     for code in np.unique(codes):
@@ -167,11 +177,38 @@ def _fit_prior(z: Floats, codes: NDArray[np.int64], noise: Floats, burn_in: int)
     own = np.array(means)
     prior = own.mean(axis=0)
     if len(own) < 3:
-        return prior, np.eye(z.shape[1])
+        return prior, np.eye(z.shape[1]), None
     share = noise / burn_in
     size, direction = np.linalg.eigh(np.cov(own.T).reshape(share.shape) - share)
     spread = (direction * np.maximum(size, 1e-4)) @ direction.T
-    return prior, spread @ np.linalg.inv(spread + share + 1e-9 * np.eye(len(share)))
+    return prior, spread @ np.linalg.inv(spread + share + 1e-9 * np.eye(len(share))), spread
+
+
+def _birth(between: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """The basis W [d, d] and the spreads t [d] of `Frame.basis`: W N W' = 1 and W T W' = diag(t)."""
+    root = np.linalg.inv(np.linalg.cholesky(shrunk(noise)))
+    spread, vectors = np.linalg.eigh(root @ between @ root.T)
+    return np.asarray(vectors.T @ root), np.maximum(spread, 0.0)
+
+
+def shrunk(covariance: Floats) -> Floats:
+    """0.95 C + 0.05 diag(C) + 1e-6 I; a signal without any noise counts as if it had its healthy spread."""
+    diagonal = np.diag(covariance)
+    kept = covariance + np.diag(np.where(diagonal > 1e-9, 0.0, 1.0))
+    return np.asarray(0.95 * kept + 0.05 * np.diag(np.diag(kept)) + 1e-6 * np.eye(len(kept)))
+
+
+def _isolated_steps(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> tuple[float, ...]:
+    """How far from its evidence each signal may be before it is its sensor's fault: half as much again as the largest
+    step between healthy readings, of which each brings its noise, and 6 at least. Beyond 11, where readings are
+    clipped, nothing can be said: 0."""
+    order = np.argsort(codes, kind="stable")
+    before, after = order[:-1], order[1:]
+    pairs = (codes[before] == codes[after]) & healthy[before] & healthy[after]
+    steps = np.abs(z[after[pairs]] - z[before[pairs]])
+    largest = np.nan_to_num(np.nanmax(steps, axis=0, initial=0.0)) / np.sqrt(2)
+    limits = np.maximum(1.5 * largest, 6.0)
+    return tuple(np.where(limits > 11.0, 0.0, limits).tolist())
 
 
 def _tuples(matrix: Floats) -> tuple[tuple[float, ...], ...]:

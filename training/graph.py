@@ -17,19 +17,21 @@ IR_VERSION = 9
 class Graph:
     """Collects nodes and constants. Every operation answers the name of its result."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix` keeps its names apart from those of another graph."""
+        self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
     def constant(self, value: object, dtype: type = np.float32) -> str:
         """A constant of the graph."""
-        name = f"c{len(self._constants)}"
+        name = f"{self._prefix}c{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
         """Apply an ONNX operator."""
-        result = name or f"n{len(self._nodes)}"
+        result = name or f"{self._prefix}n{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [result], **attributes))
         return result
 
@@ -63,8 +65,28 @@ class Graph:
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
 
-    def shares(self, parts: str, signals: int, blocks: int = 1) -> None:
-        """Output `contribution`: the positive parts of the signals, as shares that sum to 1.
+    def columns(self, value: str, start: int, stop: int) -> str:
+        """Some columns of a matrix."""
+        return self.node("Slice", value, *(self.constant([number], np.int64) for number in (start, stop, 1)))
+
+    def put_before(self, model: onnx.ModelProto, features: str, width: int, signals: int) -> bytes:
+        """`model` with this graph before it: what it knows as its input is `features` here, a part of `width` columns;
+        `score_abrupt` and `contribution_abrupt` are further outputs."""
+        for node in model.graph.node:
+            node.input[:] = [features if name == "features" else name for name in node.input]
+        nodes = [*self._nodes, *model.graph.node]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(self._constants)
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = width
+        kind = TensorProto.FLOAT
+        model.graph.output.append(helper.make_tensor_value_info("score_abrupt", kind, ["n"]))
+        model.graph.output.append(helper.make_tensor_value_info("contribution_abrupt", kind, ["n", signals]))
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+    def shares(self, parts: str, signals: int, blocks: int = 1, name: str = "contribution") -> None:
+        """Output `name`: the positive parts of the signals, as shares that sum to 1.
 
         A signal's part is the sum over its columns of `parts` [n, width], one in each of `blocks` blocks.
         """
@@ -74,7 +96,7 @@ class Graph:
         total = self.node("Add", self.row_sum(positive, keep=True), self.constant(1e-12))
         every = self.node("Div", positive, total)
         start, stop, axis = (self.constant([n], np.int64) for n in (0, signals, 1))
-        self.node("Slice", every, start, stop, axis, name="contribution")
+        self.node("Slice", every, start, stop, axis, name=name)
 
 
 def _columns_of_signals(signals: int, blocks: int) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from anomaly.engine.events import RESTARTS, Event
 from anomaly.errors import DataError
+from anomaly.feedback.events import events_of
 from anomaly.feedback.history import Past, health, stretches
 from anomaly.feedback.labels import as_of
-from anomaly.feedback.events import events_of
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels

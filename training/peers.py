@@ -14,9 +14,9 @@ from anomaly.errors import UsageError
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
 from training.figures import Decided, Figures, headline, vehicle_days
-from training.fit import rank_within
 from training.frame import normalised
 from training.history import History, Split
+from training.matrix import rank_within
 from training.tail import fit_tail
 from training.threshold import choose_k
 

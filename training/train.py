@@ -11,7 +11,7 @@ import msgspec
 
 from anomaly.engine.frame import BLOCKS, Frame
 from anomaly.fleet import Fleet
-from anomaly.registry.manifest import Manifest, Metric, Policy, Window
+from anomaly.registry.manifest import Checks, Manifest, Metric, Policy, Window
 from anomaly.registry.store import Registry
 from training.figures import Figures
 from training.fit import Trained
@@ -64,6 +64,7 @@ def _manifest(recipe: Recipe, trained: Trained, parent: int | None) -> Manifest:
         k=trained.k,
         q_fleet=trained.q_fleet,
         policy=Policy.of(trained.policy),
+        checks=Checks.of(trained.checks),
         budget=fleet.threshold.false_alarms,
         window=Window(
             start=int(batch.ts.min()),

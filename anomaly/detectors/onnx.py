@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,8 +46,9 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
                 f"{', '.join(inputs) or 'none'} and {', '.join(self._outputs) or 'none'}"
             )
         median = self._session.get_modelmeta().custom_metadata_map.get("median")
-        self._width, self._blocks = _layout(inputs["features"].shape, len(self.signals), median is not None)
-        self._median = _median(median, self._width)
+        quick = -(-len(self.signals) // 8) * 8 if "score_abrupt" in self._outputs else 0
+        self._width, self._blocks = _layout(inputs["features"].shape, quick, len(self.signals), median is not None)
+        self._median = np.concatenate([_median(median, self._width - quick), np.zeros(quick, np.float32)])
 
     @property
     def width(self) -> int:
@@ -64,6 +65,11 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     def score(self, features: Floats) -> Floats:
         """float32[n, width] to scores in nats, float32[n]."""
         return self._run("score", features)
+
+    @property
+    def abrupt(self) -> AbruptScorer | None:
+        """The model's second channel, for abrupt faults, where it has one."""
+        return AbruptScorer(self._run, len(self.signals)) if "score_abrupt" in self._outputs else None
 
     def contributions(self, features: Floats) -> Floats:
         """float32[n, width] to the share of each signal, float32[n, signals]; >= 0, rows sum to 1.
@@ -122,14 +128,30 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
         yield from ()  # a detector is nothing without a model, which only the caller of River's checks has
 
 
-def _layout(shape: list[Any], signals: int, has_median: bool) -> tuple[int, tuple[str, ...]]:
-    """Width and blocks of features of `shape`: each block has a column a signal, and up to 7 columns of padding follow.
+class AbruptScorer:
+    """The outputs `score_abrupt` and `contribution_abrupt` of a model, as the engine takes a scorer."""
+
+    def __init__(self, run: Callable[[str, Floats], Floats], signals: int) -> None:
+        self._run, self._signals = run, signals
+
+    def score(self, features: Floats) -> Floats:
+        """float32[n, width] to scores of the quick evidence in nats, float32[n]."""
+        return self._run("score_abrupt", features)
+
+    def contributions(self, features: Floats) -> Floats:
+        """float32[n, width] to the share of each signal, float32[n, signals]; >= 0, rows sum to 1."""
+        return self._run("contribution_abrupt", features)[:, : self._signals]
+
+
+def _layout(shape: list[Any], quick: int, signals: int, has_median: bool) -> tuple[int, tuple[str, ...]]:
+    """Width and blocks of features of `shape`: each block has a column a signal, and up to 7 columns of padding follow;
+    then come `quick` columns of the evidence for abrupt faults.
 
     For one signal, evidence and wide features may be as wide; then the model with medians is the one of wide features.
     """
     width = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else -1
     for blocks in sorted(BLOCKS.values(), key=len, reverse=has_median):
-        if 0 <= width - len(blocks) * signals < 8:
+        if 0 <= width - quick - len(blocks) * signals < 8:
             return width, blocks
     widths = " or ".join(str(len(blocks) * signals) for blocks in BLOCKS.values())
     raise ModelError(

@@ -112,19 +112,15 @@ def follow(
 
 
 @kernel
-def shift(i: int, slot: int, run: int, frame: FrameArrays, state: State, changes: int, out: Settled) -> int:
+def shift(i: int, slot: int, frame: FrameArrays, state: State, changes: int, out: Settled) -> int:
     """The vehicle has been in alarm for so long that this is how it is now: its episode ends, another alert opens that
-    waits for an answer, and what is normal moves to where the readings are.
+    waits for an answer, and what is normal moves by the evidence gathered.
 
-    The evidence, an exponential mean from 0, has come to 1 - (1 - weight)^n of a step n readings ago; n is taken as
-    the readings in alarm and half a time constant before the first of them.
+    That is most of a step, so that a large one may take two shifts, and never more than there is: wear goes on, and
+    alarms again.
     """
-    left = F4(1.0)
-    for _ in range(run + np.int64(F4(0.5) / frame.weight)):
-        left *= F4(1.0) - frame.weight
-    scale = F4(1.0) / (F4(1.0) - left)
     for j in range(frame.prior.shape[0]):
-        state.f4[slot, state.at.baseline + j] += scale * state.f4[slot, state.at.evidence + j]
+        state.f4[slot, state.at.baseline + j] += state.f4[slot, state.at.evidence + j]
         forget(slot, j, state)
     shifted = state.u1[slot, FLAGS] & SHIFTED
     if shifted == 0:
@@ -254,7 +250,7 @@ def settle(
         state.u1[slot, RUN] = np.uint8(run)
         if run >= lasting > 0 and note & IN_FAULT == 0:
             shifted = True
-            changes = shift(i, slot, run, frame, state, changes, out)
+            changes = shift(i, slot, frame, state, changes, out)
         now = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
         if note & IN_PARTIAL and now != opened:
             state.u1[slot, FLAGS] |= np.uint8(STIRRED)

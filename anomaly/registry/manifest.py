@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from anomaly.engine import model as engine
 from anomaly.engine.model import ThresholdPolicy
 from anomaly.errors import ModelError
 
@@ -37,6 +38,33 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         bound = math.inf if self.bound is None else self.bound
         gate = math.inf if self.gate is None else self.gate
         return ThresholdPolicy(bound, self.rate, gate, self.quantile)
+
+
+class Checks(msgspec.Struct, frozen=True, kw_only=True):
+    """The thresholds of kinds of alarm beside faults, as they are written: null where a kind is off."""
+
+    abrupt: float | None = None
+    born_ill: float | None = None
+    silence: float | None = None
+
+    @classmethod
+    def of(cls, checks: engine.Checks) -> Checks:
+        """`checks` in the form that JSON can hold."""
+        return cls(**{name: _finite(value) for name, value in checks._asdict().items()})
+
+    def engine_checks(self) -> engine.Checks:
+        """The thresholds as the engine takes them."""
+        told = {name: getattr(self, name) for name in engine.Checks._fields}
+        return engine.Checks(**{name: math.inf if value is None else value for name, value in told.items()})
+
+
+class Deciding(NamedTuple):
+    """The numbers of a manifest that decide."""
+
+    k: float
+    q_fleet: float
+    policy: ThresholdPolicy
+    checks: engine.Checks = engine.Checks()
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     seed: int
     fleet_digest: Digest
+    checks: Checks = Checks()
     parent: int | None = None
     number: int = 0
     frame: Digest = ""
@@ -88,6 +117,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest = ""
     seal: Digest = ""
     version: int = VERSION
+
+    @property
+    def deciding(self) -> Deciding:
+        """What of it decides, as the engine takes it."""
+        return Deciding(self.k, self.q_fleet, self.policy.threshold_policy(), self.checks.engine_checks())
 
     @property
     def reference(self) -> str:
@@ -114,9 +148,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return manifest
 
 
-def model_digest(model: bytes, frame: str, k: float, q_fleet: float, policy: ThresholdPolicy) -> str:
-    """Hex SHA-256 of all that decides: the ONNX bytes, the frame's digest, k, q_fleet and the threshold policy."""
-    parts = [sha256(model), frame, *(float(value).hex() for value in (k, q_fleet, *policy))]
+def model_digest(model: bytes, frame: str, decides: Deciding) -> str:
+    """Hex SHA-256 of all that decides: the ONNX bytes, the frame's digest, k, q_fleet, the threshold policy and the
+    thresholds of the other kinds of alarm."""
+    numbers = (decides.k, decides.q_fleet, *decides.policy, *decides.checks)
+    parts = [sha256(model), frame, *(float(value).hex() for value in numbers)]
     return sha256("\n".join(parts).encode())
 
 

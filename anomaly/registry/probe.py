@@ -88,13 +88,16 @@ def _try(model: bytes, signals: int) -> None:
     scores = detector.score(features)
     if scores.shape != (ROWS,) or not np.all(np.isfinite(scores) & (scores >= 0.0)):
         raise ModelError(f"scores must be {ROWS} finite numbers >= 0; the trial run gave {_span(scores)}")
+    if detector.abrupt is not None and not np.all(np.isfinite(detector.abrupt.score(features))):
+        raise ModelError("scores of abrupt evidence must be finite numbers")
     for row in range(0, ROWS, 16):
         if detector.score(features[row : row + 1]).tobytes() != scores[row : row + 1].tobytes():
             raise ModelError(
                 f"a reading scores differently alone and in a batch (row {row}); pad the features to a multiple of 8"
             )
-    if detector.contributions(features[:8]).shape != (8, signals):
-        raise ModelError(f"contributions must have {signals} columns, one a signal")
+    for scorer in (detector, detector.abrupt):
+        if scorer is not None and scorer.contributions(features[:8]).shape != (8, signals):
+            raise ModelError(f"contributions must have {signals} columns, one a signal")
 
 
 def _span(scores: object) -> str:

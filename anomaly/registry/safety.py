@@ -153,17 +153,17 @@ def _opset_problems(opsets: dict[str, int | memoryview]) -> Iterator[str]:
 def _port_problems(inputs: Sequence[Port], outputs: Sequence[Port], signals: int | None) -> Iterator[str]:
     if [port.name for port in inputs] != ["features"] or not (_fits(inputs[0], 2) and inputs[0].shape[1]):
         yield f"its input must be `features` float32[n, width] alone, not {_listed(inputs)}"
-    ranks = {"score": 1, "score_abrupt": 1, "contribution": 2}
+    ranks = {"score": 1, "score_abrupt": 1, "contribution": 2, "contribution_abrupt": 2}
     names = [port.name for port in outputs]
     wrong = [port for port in outputs if not _fits(port, ranks.get(port.name, 0))]
     if "score" not in names or wrong or len(set(names)) != len(names):
         yield (
-            "its outputs must be `score` float32[n] and, where it has them, `score_abrupt` float32[n] and "
-            f"`contribution` float32[n, signals], not {_listed(outputs)}"
+            "its outputs must be `score` float32[n] and, where it has them, `score_abrupt` float32[n], `contribution` "
+            f"and `contribution_abrupt` float32[n, signals], not {_listed(outputs)}"
         )
     for port in outputs:
-        if port.name == "contribution" and signals is not None and port.shape[1:] != (signals,):
-            yield f"`contribution` must have {signals} columns, one a signal, and is {port}"
+        if port.name.startswith("contribution") and signals is not None and port.shape[1:] != (signals,):
+            yield f"`{port.name}` must have {signals} columns, one a signal, and is {port}"
 
 
 def _fits(port: Port, rank: int) -> bool:

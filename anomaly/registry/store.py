@@ -51,15 +51,9 @@ class LoadedModel(NamedTuple):
 
     def engine_model(self) -> Model:
         """The model as the engine uses it; here ONNX Runtime is loaded."""
-        known = self.manifest
-        return Model(
-            name=known.reference,
-            digest=known.digest,
-            scorer=OnnxDetector(self.onnx, known.signals),
-            k=known.k,
-            q_fleet=known.q_fleet,
-            policy=known.policy.threshold_policy(),
-        )
+        known, detector = self.manifest, OnnxDetector(self.onnx, self.manifest.signals)
+        k, q_fleet, policy, checks = known.deciding
+        return Model(known.reference, known.digest, detector, k, q_fleet, policy, checks, detector.abrupt)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +99,7 @@ class Registry:
             name=fleet,
             frame=frame,
             files={name: sha256(data) for name, data in sorted(files.items())},
-            digest=model_digest(model, frame, manifest.k, manifest.q_fleet, manifest.policy.threshold_policy()),
+            digest=model_digest(model, frame, manifest.deciding),
         )
         with self._writing(fleet) as home:
             for leftover in home.glob(f"{_ASIDE}*"):
@@ -172,13 +166,11 @@ class Registry:
                     f"restore the file or train again"
                 )
         loaded = LoadedModel(manifest, contents.get("model.onnx", b""), contents[f"{manifest.frame}.json"])
-        digest = model_digest(
-            loaded.onnx, manifest.frame, manifest.k, manifest.q_fleet, manifest.policy.threshold_policy()
-        )
+        digest = model_digest(loaded.onnx, manifest.frame, manifest.deciding)
         if digest != manifest.digest:
             raise ModelError(
-                f"{entry.folder / 'manifest.json'} was changed: k, q_fleet, policy, frame and model.onnx give the "
-                f"digest {digest}, it says {manifest.digest}"
+                f"{entry.folder / 'manifest.json'} was changed: k, q_fleet, policy, checks, frame and model.onnx "
+                f"give the digest {digest}, it says {manifest.digest}"
             )
         _check_model(loaded.onnx, manifest)
         return loaded

@@ -7,9 +7,9 @@ import json
 import msgspec
 import pytest
 
-from anomaly.engine.model import ThresholdPolicy
+from anomaly.engine.model import Checks, ThresholdPolicy
 from anomaly.errors import ModelError
-from anomaly.registry.manifest import Manifest, Policy, model_digest
+from anomaly.registry.manifest import Deciding, Manifest, Policy, model_digest
 from tests.registry.stock import UNBOUND, manifest
 
 POLICY = ThresholdPolicy.from_adaptation(0.2)
@@ -59,14 +59,22 @@ def test_what_is_no_manifest_is_refused(data: bytes, said: str) -> None:
 
 
 def test_the_digest_covers_all_that_decides_and_nothing_else() -> None:
-    """Each of the five things changes the digest; the digest itself is pinned, so that it stays the same."""
-    honest = model_digest(b"onnx", "frame", 7.25, 1.5, POLICY)
+    """Each thing that decides changes the digest; the digest itself is pinned, so that it stays the same."""
+    told = Deciding(7.25, 1.5, POLICY)
+    honest = model_digest(b"onnx", "frame", told)
     others = [
-        model_digest(b"onnX", "frame", 7.25, 1.5, POLICY),
-        model_digest(b"onnx", "framE", 7.25, 1.5, POLICY),
-        model_digest(b"onnx", "frame", 7.250000000000001, 1.5, POLICY),
-        model_digest(b"onnx", "frame", 7.25, 1.6, POLICY),
-        *(model_digest(b"onnx", "frame", 7.25, 1.5, POLICY._replace(**{field: 0.5})) for field in POLICY._fields),
+        model_digest(b"onnX", "frame", told),
+        model_digest(b"onnx", "framE", told),
+        model_digest(b"onnx", "frame", told._replace(k=7.250000000000001)),
+        model_digest(b"onnx", "frame", told._replace(q_fleet=1.6)),
+        *(
+            model_digest(b"onnx", "frame", told._replace(policy=POLICY._replace(**{field: 0.5})))
+            for field in POLICY._fields
+        ),
+        *(
+            model_digest(b"onnx", "frame", told._replace(checks=Checks()._replace(**{field: 3.0})))
+            for field in Checks._fields
+        ),
     ]
     assert len({honest, *others}) == 1 + len(others)
-    assert honest == "a89599ea9fbd541433446637f3caa077632d44d0a35e95b40313b375648ad260"
+    assert honest == "c6e2258ec45526f56e11824d67cd779861723669b30c45c4527fb1e2e9e01630"

@@ -21,8 +21,9 @@ from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.families import FAMILIES, Fitted
 from training.figures import Figures
-from training.fit import build_matrix, check_parity, check_reach, fit
+from training.fit import check_parity, check_reach, fit
 from training.history import History, Sources, load_history, make_history, split_vehicles
+from training.matrix import build_matrix
 
 FLEET = """
 [fleet]

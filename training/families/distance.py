@@ -7,6 +7,7 @@ import numpy as np
 from anomaly.errors import ConfigError
 from training.families.family import Evidence, Fitted, Floats
 from training.families.label import with_label_term
+from training.frame import shrunk
 from training.graph import Graph, pad
 from training.tail import fit_tail
 
@@ -21,7 +22,7 @@ def fit_distance(evidence: Evidence) -> Fitted:
     if evidence.blocks > 1:
         raise ConfigError('[model] family = `distance` takes no wide features; write features = "evidence"')
     width = evidence.features.shape[1]
-    inverse: Floats = np.linalg.inv(_shrunk(evidence.noise)).astype(np.float64)
+    inverse: Floats = np.linalg.inv(shrunk(evidence.noise)).astype(np.float64)
     precision = pad(inverse, width)
 
     def length(features: Floats) -> Floats:
@@ -33,10 +34,3 @@ def fit_distance(evidence: Evidence) -> Fitted:
     graph.shares(parts, evidence.signals)
     own = tail.add_to(graph, graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts))))
     return with_label_term(graph, own, lambda features: tail.nats(length(features)), evidence)
-
-
-def _shrunk(covariance: Floats) -> Floats:
-    """0.95 C + 0.05 diag(C) + 1e-6 I; a signal without any noise counts as if it had its healthy spread."""
-    diagonal = np.diag(covariance)
-    kept = covariance + np.diag(np.where(diagonal > 1e-9, 0.0, 1.0))
-    return np.asarray(0.95 * kept + 0.05 * np.diag(np.diag(kept)) + 1e-6 * np.eye(len(kept)))

@@ -1,0 +1,119 @@
+"""Thresholds from the budget: each kind of alarm has its share of the false alarms that a person allows."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.detectors.onnx import OnnxDetector
+from anomaly.engine.engine import Engine
+from anomaly.engine.frame import Frame
+from anomaly.engine.model import Arm, Checks, Model, ThresholdPolicy
+from anomaly.errors import DataError
+from anomaly.feedback.history import HEALTHY
+from anomaly.fleet import Fleet
+from training.figures import vehicle_days
+from training.history import History, Split
+from training.matrix import Matrix
+from training.threshold import choose_k
+
+NO_ALARM = 2.0**20
+"""A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
+
+
+class Judged(NamedTuple):
+    """The healthy readings that thresholds are set with, of n that were accepted: `warm` past burn-in and `young` in
+    it, bool[n]; `codes` and `rank` int64[n] say whose reading each is and which of the vehicle's own; `days` are the
+    vehicle-days with a warm one."""
+
+    matrix: Matrix
+    warm: NDArray[np.bool_]
+    young: NDArray[np.bool_]
+    codes: NDArray[np.int64]
+    days: int
+
+    @classmethod
+    def of(cls, fleet: Fleet, history: History, split: Split, matrix: Matrix, everybody: bool) -> Judged:
+        """Those of all vehicles, or of the validation vehicles alone; DataError where there is none."""
+        codes = history.codes[matrix.kept]
+        healthy = history.health[matrix.kept] == HEALTHY
+        if not everybody:
+            chosen = set(split.validation)
+            healthy &= np.isin(codes, [code for code, name in enumerate(history.names) if name in chosen])
+            if not (healthy & matrix.warm).any():
+                raise DataError("no validation vehicle has a healthy reading past its burn-in: give more vehicles")
+        warm = healthy & matrix.warm
+        ts = history.batch.ts[matrix.kept]
+        order = np.lexsort((ts, codes))
+        days = len(vehicle_days(codes[order], ts[order], warm[order], fleet.ticks_per_day))
+        return cls(matrix, warm, healthy & ~matrix.warm, codes, days)
+
+
+def policy_of(fleet: Fleet) -> ThresholdPolicy:
+    """The threshold policy that the fleet file asks for."""
+    return ThresholdPolicy.from_adaptation(0.0 if fleet.threshold.kind == "frozen" else fleet.threshold.adaptation)
+
+
+def shares(fleet: Fleet, frame: Frame) -> dict[str, float]:
+    """The part of the budget that each kind of alarm has that is on; `fault` has the rest."""
+    asked = fleet.threshold.share
+    own = {
+        "born_ill": asked.born_ill if frame.basis else 0.0,
+        "abrupt": asked.abrupt if frame.abrupt_time_constant else 0.0,
+        "silence": asked.silence if frame.rhythm else 0.0,
+    }
+    return {**own, "fault": 1.0 - sum(own.values())}
+
+
+def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector) -> Model:
+    """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet."""
+    policy, matrix = policy_of(fleet), judged.matrix
+    scores = detector.score(matrix.features[judged.warm])
+    q_fleet = float(np.float32(np.quantile(scores, policy.quantile)))
+    model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
+    allowed = fleet.threshold.false_alarms * judged.days / 1_000
+    of_kind = {kind: share * allowed for kind, share in shares(fleet, frame).items()}
+    level = _levels(fleet, history, model, frame) * np.float32(NO_ALARM)
+    k = _k(level[judged.warm], fleet, judged, of_kind["fault"])
+    checks = Checks()
+    if detector.abrupt is not None and of_kind["abrupt"] > 0:
+        quick = detector.abrupt.score(matrix.features[judged.warm])
+        checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
+    if frame.basis:
+        checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), of_kind["born_ill"]))
+    return model._replace(k=k, checks=checks)
+
+
+def _k(level: NDArray[np.float32], fleet: Fleet, judged: Judged, allowed: float) -> float:
+    codes, rank = judged.codes[judged.warm], judged.matrix.rank[judged.warm]
+    return float(np.float32(choose_k(level, codes, rank, fleet.alerts.gap, allowed)))
+
+
+def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
+    """The smallest distance at birth that at most `allowed` of the judged vehicles pass, and no smaller than chance
+    lets so large a share of vehicles pass.
+
+    The distance squared, times the signals, is chi-squared for Gaussian vehicles; its quantile is that of Wilson and
+    Hilferty (1931).
+    """
+    ill, codes = judged.matrix.ill[judged.young], judged.codes[judged.young]
+    worst = np.zeros(int(codes.max(initial=-1)) + 1)
+    np.maximum.at(worst, codes, ill)
+    ordered = -np.sort(-worst[np.unique(codes)])
+    seen = 1.01 * float(ordered[min(int(allowed), len(ordered) - 1)]) if len(ordered) else 0.0
+    chance = min(max(allowed / max(len(ordered), 1), 1e-9), 0.5)
+    part = 2.0 / (9.0 * signals)
+    by_chance = (1.0 - part + NormalDist().inv_cdf(1.0 - chance) * math.sqrt(part)) ** 1.5
+    return float(np.float32(max(seen, by_chance)))
+
+
+def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> NDArray[np.float32]:
+    """Score over threshold, for every accepted reading."""
+    engine = Engine(fleet, frame)
+    engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
+    engine.add_events(history.events)
+    return np.concatenate([engine.decide(chunk).decisions.level for chunk in history.chunks()])
