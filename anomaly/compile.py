@@ -119,6 +119,32 @@ def _compiled_load64(array: Any, place: Any) -> Any:
     return load
 
 
+def store64(array: Any, place: Any, word: Any) -> None:
+    """Write a number as 8 bytes of a uint8[n] from `place` on, the lowest first; the caller knows there is room."""
+    array[place : place + 8] = np.frombuffer(int(word).to_bytes(8, "little"), np.uint8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _store64(_context: Any, array: Any, _place: Any, _word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.gep(data, [arguments[1]], source_etype=ir.IntType(8))
+        builder.store(arguments[2], builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.uint64), generate
+
+
+@overload(store64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+def _compiled_store64(array: Any, place: Any, word: Any) -> Any:
+    del array, place, word
+
+    def store(array: Any, place: Any, word: Any) -> None:
+        _store64(array, place, word)
+
+    return store
+
+
 def trailing_zeros(word: Any) -> Any:
     """How many of a uint64's lowest bits are 0; `word` is not 0."""
     return np.uint64((int(word) & -int(word)).bit_length() - 1)

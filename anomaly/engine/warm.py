@@ -15,6 +15,7 @@ from anomaly.fleet import Fleet, Format
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
 from anomaly.telemetry.encode import encode_readings
+from anomaly.telemetry.text import uniform
 
 _FLEET = '[fleet]\nname = "warm"\nvehicle = "v"\ntime = "t"\ntime_unit = "s"\n[signals.s]\n'
 
@@ -52,7 +53,7 @@ def warm(formats: Sequence[Format] = ("json", "msgpack")) -> None:
         told = replace(fleet, stream=replace(fleet.stream, format=format))
         batch = Decoder(told).decode(encode_readings(reading, told), np.zeros(1, np.int64)).batch
         engine.decide(batch)
-    reading.vehicles.crc32()
+    uniform(reading.vehicles.crc32(), reading.ts, 0)
     reading.vehicles.spelled()
     again = Engine(fleet, frame)
     again.apply(engine.delta())

@@ -23,6 +23,8 @@ from anomaly.telemetry.text import Coded, Text
 TOP_SIGNALS = 3
 LONG_ALARM_ROWS = 100
 """So many rows of an episode are always kept; after that one a minute, in cycles one in ten."""
+_LONGEST_SAME = 65_536
+_KINDS = tuple(kind.label for kind in Kind)
 
 
 @cache
@@ -75,24 +77,24 @@ class Kept(NamedTuple):
 
 def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) -> Kept:
     """The decisions of `batch` at `rows`, positions among its decisions (`keep` gives them), None: all."""
-    decisions = outcome.decisions
-    if rows is not None:
-        decisions = decisions.take(rows)
-    place = decisions.row
-    wrong = np.flatnonzero(decisions.kind)
-    share = outcome.evidence.share[np.searchsorted(outcome.evidence.row, place[wrong])]
-    signals = np.argsort(-share, axis=1, kind="stable")[:, :TOP_SIGNALS]
-    regions = batch.context.get("region", Coded.nothing(len(batch)))
-    return Kept(
-        batch.vehicles.take(place).spelled(),
-        regions.take(place),
-        batch.ts[place],
-        batch.offsets[place],
-        decisions,
-        wrong,
-        signals,
-        np.take_along_axis(share, signals, axis=1),
-    )
+    decisions = outcome.decisions if rows is None else outcome.decisions.take(rows)
+    place, wrong = decisions.row, decisions.kind.nonzero()[0]
+    signals, share = _no_shares()
+    if len(wrong):
+        shares = outcome.evidence.share[np.searchsorted(outcome.evidence.row, place[wrong])]
+        signals = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_SIGNALS]
+        share = np.take_along_axis(shares, signals, axis=1)
+    region = batch.context.get("region") or Coded.nothing(len(batch))
+    if len(place) == len(batch):
+        return Kept(batch.vehicles.spelled(), region, batch.ts, batch.offsets, decisions, wrong, signals, share)
+    vehicles = batch.vehicles.take(place).spelled()
+    return Kept(vehicles, region.take(place), batch.ts[place], batch.offsets[place], decisions, wrong, signals, share)
+
+
+@cache
+def _no_shares() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Those of no row."""
+    return np.zeros((0, TOP_SIGNALS), np.int64), np.zeros((0, TOP_SIGNALS), np.float32)
 
 
 def joined(parts: Sequence[Kept]) -> Kept:
@@ -115,37 +117,36 @@ def joined(parts: Sequence[Kept]) -> Kept:
 def table_of(rows: Kept, arms: Sequence[Arm], fleet: Fleet, partition: int | None) -> Any:
     """A table of `schema()` in the order of the rows. `partition` is null, and the offset with it, where it is None.
 
-    `episode` and `top_signals` (at most three) are filled where `kind` is.
+    `episode` and `top_signals` (at most three) are filled where `kind` is. The columns are the arrays of the rows
+    themselves, and pieces of ready ones where a column says the same in every row.
     """
     import pyarrow as pa
 
     decisions, count = rows.decisions, len(rows.ts)
-    arm = decisions.arm
-    nothing = pa.nulls(count, pa.int64())
-    columns = [
+    arm, any_wrong = decisions.arm, len(rows.wrong) > 0
+    audit = drawn(rows.vehicles.crc32(), rows.ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
+    arrays = [
         rows.vehicles.arrow(),
-        rows.ts,
-        decisions.score,
-        decisions.threshold,
-        decisions.level,
-        decisions.warm,
-        decisions.alarm,
-        _words(decisions.kind, [each.label for each in Kind]),
-        decisions.kinds,
-        _episodes(rows),
-        _top_signals(rows, list(fleet.signals)),
-        _words(arm, [each.model.name for each in arms]),
-        _words(arm, [each.name for each in arms]),
-        np.array([each.propensity for each in arms], np.float64)[arm],
-        drawn(rows.vehicles.crc32(), rows.ts // fleet.ticks_per_day, fleet.log.audit, AUDIT),
-        np.full(count, fleet.log.audit),
+        _plain("ts", rows.ts),
+        _plain("score", decisions.score),
+        _plain("threshold", decisions.threshold),
+        _plain("level", decisions.level),
+        _plain("warm", decisions.warm),
+        _bits(decisions.alarm),
+        _words(decisions.kind, _KINDS) if any_wrong else _same("kind", "", count),
+        _plain("kinds", decisions.kinds),
+        _episodes(rows) if any_wrong else _same("episode", None, count),
+        _top_signals(rows, list(fleet.signals)) if any_wrong else _same("top_signals", (), count),
+        _of_arm("model", [each.model.name for each in arms], arm),
+        _of_arm("arm", [each.name for each in arms], arm),
+        _of_arm("arm_propensity", [each.propensity for each in arms], arm),
+        _bits(audit),
+        _same("audit_propensity", fleet.log.audit, count),
         rows.region.arrow(),
-        nothing.cast(pa.int32()) if partition is None else np.full(count, partition, np.int32),
-        nothing if partition is None else rows.offsets,
+        _same("partition", partition, count),
+        _same("offset", None, count) if partition is None else _plain("offset", rows.offsets),
     ]
-    wanted = schema()
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=wanted)
+    return pa.Table.from_arrays(arrays, schema=schema())
 
 
 def decision_table(
@@ -193,6 +194,58 @@ def _of_episode(outcome: Outcome, batch: Batch, fleet: Fleet, wrong: NDArray[np.
     return np.asarray(first | drawn(hashes, batch.ts[row], minutes / np.maximum(number - 1, 1), LONG_ALARM))
 
 
+def _plain(name: str, values: NDArray[Any]) -> Any:
+    """A column that is the memory of `values`."""
+    import pyarrow as pa
+
+    kind = _kind(name)
+    data = pa.py_buffer(np.ascontiguousarray(values, kind.to_pandas_dtype()))
+    return pa.Array.from_buffers(kind, len(values), [None, data], 0)
+
+
+def _bits(values: NDArray[np.bool_]) -> Any:
+    import pyarrow as pa
+
+    packed = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed], 0)
+
+
+@cache
+def _kind(name: str) -> Any:
+    """The type of a column."""
+    return schema().field(name).type
+
+
+def _same(name: str, value: Any, count: int) -> Any:
+    """A column that says `value` in every row: a piece of a longer one."""
+    if count > _LONGEST_SAME:
+        return _filled(name, value, count)
+    return _ready(name, value, max(1_024, 1 << (count - 1).bit_length())).slice(0, count)
+
+
+@lru_cache(maxsize=128)
+def _ready(name: str, value: Any, count: int) -> Any:
+    return _filled(name, value, count)
+
+
+def _filled(name: str, value: Any, count: int) -> Any:
+    import pyarrow as pa
+
+    kind = _kind(name)
+    if not pa.types.is_dictionary(kind):
+        return pa.repeat(pa.scalar(value, kind), count)
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([value], pa.string()))
+
+
+def _of_arm(name: str, values: Sequence[Any], arm: NDArray[np.int16]) -> Any:
+    """A column that says of each row what its arm has."""
+    if len(set(values)) == 1:
+        return _same(name, values[0], len(arm))
+    if isinstance(values[0], str):
+        return _words(arm, values)
+    return _plain(name, np.array(values, np.float64)[arm])
+
+
 def _words(codes: NDArray[Any], words: Sequence[str]) -> Any:
     """A dictionary array; words that are there twice become one."""
     import pyarrow as pa
@@ -213,8 +266,6 @@ def _episodes(rows: Kept) -> Any:
     import pyarrow as pa
 
     count, wrong, decisions = len(rows.ts), rows.wrong, rows.decisions
-    if not len(wrong):
-        return pa.nulls(count, pa.string())
     kinds, starts = decisions.kind[wrong].tolist(), decisions.episode_start[wrong].tolist()
     keys = list(zip(rows.vehicles.take(wrong).tolist(), kinds, starts, strict=True))
     ids = {key: alert_id({"vehicle": key[0]}, Kind(key[1]).label, key[2]) for key in dict.fromkeys(keys)}
@@ -227,8 +278,6 @@ def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
     """list<struct<name, share>> of the largest shares above 0, empty where there is no alarm."""
     import pyarrow as pa
 
-    if not len(rows.wrong):
-        return pa.ListArray.from_arrays(np.zeros(len(rows.ts) + 1, np.int32), _nothing())
     named = rows.share > 0
     lengths = np.zeros(len(rows.ts), np.int64)
     lengths[rows.wrong] = named.sum(axis=1)
@@ -238,11 +287,3 @@ def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
         ["name", "share"],
     )
     return pa.ListArray.from_arrays(offsets, values)
-
-
-@cache
-def _nothing() -> Any:
-    """No signal with its share."""
-    import pyarrow as pa
-
-    return pa.array([], schema().field("top_signals").type.value_type)

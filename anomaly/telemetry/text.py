@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, load64, store64
 
 # A checksum starts at ~0 and ends inverted: of one byte it is the table's entry for ~byte, with 24 bits shifted in.
-_CRC_TABLE = np.array([zlib.crc32(bytes([255 ^ byte])) ^ 0xFF000000 for byte in range(256)], np.uint32)
+_CRC_BYTE = np.array([zlib.crc32(bytes([255 ^ byte])) ^ 0xFF000000 for byte in range(256)], np.uint32)
+
+
+def _crc_tables() -> NDArray[np.uint32]:
+    """Row k: what a byte does to a checksum when k bytes come after it."""
+    rows = [_CRC_BYTE]
+    for _ in range(7):
+        rows.append(_CRC_BYTE[rows[-1] & 0xFF] ^ (rows[-1] >> np.uint32(8)))
+    return np.array(rows)
+
+
+_CRC_TABLES = _crc_tables()
+_FEW_WORDS = 64
+"""Words up to which a dictionary holds all of them, so that it is made once, and not for each batch those in use."""
+_WORD = 8
 
 
 class Text(Sequence[str]):
@@ -94,10 +109,11 @@ class Text(Sequence[str]):
         """All bytes one after the other, and where each string begins, int64[n + 1]."""
         if self._edge is not None:
             return self.buffer, self._edge
-        edge = np.zeros(len(self) + 1, np.int64)
-        np.cumsum(self.stop - self.start, out=edge[1:])
-        data = np.empty(int(edge[-1]), np.uint8)
+        edge = np.empty(len(self) + 1, np.int64)
+        size = measure(self.start, self.stop, edge)
+        data = np.empty(size + _WORD, np.uint8)
         pack(self.buffer, self.start, edge, data)
+        data = data[:size]
         return data, edge
 
     def arrow(self) -> Any:
@@ -111,7 +127,7 @@ class Text(Sequence[str]):
     def crc32(self) -> NDArray[np.uint64]:
         """The CRC-32 of each string's bytes, uint64[n], as zlib computes it."""
         sums = np.empty(len(self), np.uint64)
-        checksum(self.buffer, self.start, self.stop, _CRC_TABLE, sums)
+        checksum(self.buffer, self.start, self.stop, _CRC_TABLES, sums)
         return sums
 
 
@@ -179,24 +195,66 @@ class Coded(Sequence[str | None]):
         return np.flatnonzero(np.bincount(self.codes, minlength=1)) if len(self.codes) else np.zeros(0, np.int64)
 
     def arrow(self) -> Any:
-        """As a pyarrow array of strings in dictionary form, every word once, null where there is none."""
+        """As a pyarrow array of strings in dictionary form, no word twice, null where there is none."""
         import pyarrow as pa
 
-        used = self.used()
-        distinct = {word: None for word in (self.words[code] for code in used.tolist()) if word is not None}
-        place = {word: number for number, word in enumerate(distinct)}
-        number = np.full(max(len(self.words), 1), -1, np.int32)
-        number[used] = [-1 if (word := self.words[code]) is None else place[word] for code in used.tolist()]
-        codes = number[self.codes]
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(list(distinct), pa.string()))
+        if len(self.words) <= _FEW_WORDS:
+            number, distinct = _dictionary(tuple(self.words))
+            codes = number[self.codes]
+        else:
+            used = self.used()
+            number, distinct = _dictionary(tuple(self.words[code] for code in used.tolist()))
+            codes = number[np.searchsorted(used, self.codes)]
+        unsaid = codes < 0
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=unsaid if unsaid.any() else None), distinct)
+
+
+@lru_cache(maxsize=256)
+def _dictionary(words: tuple[str | None, ...]) -> tuple[NDArray[np.int32], Any]:
+    """The place of each word among those that are there once, -1 of None, and those as a pyarrow array."""
+    import pyarrow as pa
+
+    place = {word: number for number, word in enumerate(dict.fromkeys(word for word in words if word is not None))}
+    number = [-1 if word is None else place[word] for word in words] or [-1]
+    return np.array(number, np.int32), pa.array(list(place), pa.string())
+
+
+def uniform(hashes: NDArray[np.uint64], when: NDArray[np.int64], purpose: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each pair of a string, by its CRC-32, and a time, another for each purpose: float64[n].
+
+    Both go through the finaliser of SplitMix64 (Steele, Lea and Flood 2014), of which the upper 53 bits are used.
+    """
+    numbers = np.empty(len(hashes), np.float64)
+    spread(hashes, when, np.uint64(purpose << 32), numbers)
+    return numbers
+
+
+@kernel
+def measure(start: NDArray[np.int64], stop: NDArray[np.int64], edge: NDArray[np.int64]) -> int:
+    """Where each string begins when they lie one after the other, int64[n + 1]; answers the bytes of all."""
+    size = np.int64(0)
+    for i in range(start.shape[0]):
+        edge[i] = size
+        size += stop[i] - start[i]
+    edge[start.shape[0]] = size
+    return size  # type: ignore[return-value]  # an int to whoever calls it
 
 
 @kernel
 def pack(buffer: NDArray[np.uint8], start: NDArray[np.int64], edge: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-    """Copy string i, which begins at `start[i]`, to `out[edge[i]:edge[i + 1]]`."""
+    """Copy string i, which begins at `start[i]`, to `out[edge[i]:edge[i + 1]]`, in order; a word behind the last one
+    may be written to."""
+    size = buffer.shape[0]
     for i in range(start.shape[0]):
-        for j in range(edge[i + 1] - edge[i]):
-            out[edge[i] + j] = buffer[start[i] + j]
+        at, to, end = start[i], edge[i], edge[i + 1]
+        while to < end and at + 8 <= size:
+            store64(out, to, load64(buffer, at))
+            at += 8
+            to += 8
+        while to < end:
+            out[to] = buffer[at]
+            at += 1
+            to += 1
 
 
 @kernel
@@ -207,9 +265,35 @@ def checksum(
     table: NDArray[np.uint32],
     out: NDArray[np.uint64],
 ) -> None:
-    """CRC-32 (IEEE 802.3, reflected), a byte at a time."""
+    """CRC-32 (IEEE 802.3, reflected), 8 bytes at a time (Intel's slicing-by-8), then one by one."""
+    low = np.uint64(0xFF)
     for i in range(start.shape[0]):
         crc = np.uint32(0xFFFFFFFF)
-        for j in range(start[i], stop[i]):
-            crc = table[(crc ^ np.uint32(buffer[j])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
+        at, end = start[i], stop[i]
+        while end - at >= 8:
+            word = load64(buffer, at) ^ np.uint64(crc)
+            crc = table[7, word & low] ^ table[6, (word >> np.uint64(8)) & low]
+            crc ^= table[5, (word >> np.uint64(16)) & low] ^ table[4, (word >> np.uint64(24)) & low]
+            crc ^= table[3, (word >> np.uint64(32)) & low] ^ table[2, (word >> np.uint64(40)) & low]
+            crc ^= table[1, (word >> np.uint64(48)) & low] ^ table[0, word >> np.uint64(56)]
+            at += 8
+        for j in range(at, end):
+            crc = table[0, (crc ^ np.uint32(buffer[j])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
         out[i] = np.uint64(crc ^ np.uint32(0xFFFFFFFF))
+
+
+@kernel
+def split(z: np.uint64) -> np.uint64:
+    """The finaliser of SplitMix64."""
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def spread(hashes: NDArray[np.uint64], when: NDArray[np.int64], purpose: np.uint64, out: NDArray[np.float64]) -> None:
+    """See `uniform`."""
+    for i in range(hashes.shape[0]):
+        mixed = split(split(hashes[i] + purpose) ^ np.uint64(when[i]))
+        out[i] = np.float64(mixed >> np.uint64(11)) * 2.0**-53
