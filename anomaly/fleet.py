@@ -72,6 +72,8 @@ class History(_Strict, frozen=True):
     fault_window: Count = 30
     detected_before: Annotated[int, Meta(ge=0)] = 5
     """Readings before the end of a fault by which an alarm must have come to count as detected."""
+    label_delay_days: Annotated[float, Meta(ge=0.0)] = 14.0
+    """Vehicle-days after which nobody is expected to answer an alert any more; before, it is immature."""
 
 
 class Quality(_Strict, frozen=True):

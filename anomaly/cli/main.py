@@ -33,7 +33,10 @@ COMMANDS: dict[str, Entry] = {
     "vehicle": Entry("anomaly.cli.vehicle:app", "What is known of one vehicle."),
     "state": Entry("anomaly.cli.state:app", "What the state of vehicles takes up, now or to come."),
     "dlq": Entry("anomaly.cli.dlq:app", "List and retry dead letters."),
-    "feedback": Entry("anomaly.cli.feedback:app", "Bring labels in."),
+    "feedback": Entry(
+        "anomaly.cli.feedback:app", "Labels, outcomes and what they say: bring in, answer, queue, estimate."
+    ),
+    "sql": Entry("anomaly.cli.sql:sql", "Ask a run in SQL: decisions, alerts, outcomes, labels, readings."),
     "experiment": Entry("anomaly.cli.experiment:app", "See and compare the arms of a rollout."),
     "simulate": Entry("anomaly.cli.simulate:app", "Make a physical fleet that fails in known ways."),
     "warmup": Entry("anomaly.cli.warmup:warmup", "Compile the kernels once, so that a start is quick."),

@@ -6,10 +6,11 @@ pyarrow is imported when tables are made.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,6 +56,76 @@ class Outcomes(NamedTuple):
     episodes: Any
     faults: Any
 
+    def replacing(self, before: Outcomes, vehicles: Collection[str]) -> Outcomes:
+        """These, which are of `vehicles`, and of `before` those of all others."""
+        return Outcomes(*(_merged(new, old, vehicles) for new, old in zip(self, before, strict=True)))
+
+
+def _merged(new: Any, old: Any, vehicles: Collection[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = old.filter(pc.invert(pc.is_in(old["vehicle"], pa.array(sorted(vehicles), pa.string()))))
+    order = [(name, "ascending") for name in ("vehicle", "start", "episode") if name in new.column_names]
+    return pa.concat_tables([kept, new]).sort_by(order)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of what became of an alert: its new state at time `at`, and the one before, empty where it is new.
+
+    `source` and `label` are who answered and what, where somebody did; `config` is the digest of the fleet file.
+    """
+
+    at: int
+    alert: str
+    vehicle: str
+    state: str
+    before: str
+    model: str
+    arm: str
+    config: str
+    source: str | None = None
+    label: str | None = None
+
+
+def changes(before: Outcomes | None, after: Outcomes, labels: Sequence[Label], at: int, config: str) -> list[Change]:
+    """What to write down of the episodes whose state is another one than it was before."""
+    known = {} if before is None else _states(before)
+    said: dict[str, list[Label]] = defaultdict(list)
+    for label in labels:
+        said[label.vehicle].append(label)
+    found = []
+    for row in after.episodes.select(["episode", "vehicle", "start", "end", "state", "model", "arm"]).to_pylist():
+        previous = known.get(row["episode"], "")
+        if previous == row["state"]:
+            continue
+        answers = [label for label in said[row["vehicle"]] if _answers(label, row)]
+        last = max(answers, key=lambda label: label.reported_at or 0, default=None)
+        found.append(
+            Change(
+                at=at,
+                alert=row["episode"],
+                vehicle=row["vehicle"],
+                state=row["state"],
+                before=previous,
+                model=row["model"],
+                arm=row["arm"],
+                config=config,
+                source=last.source if last else None,
+                label=last.verdict if last else None,
+            )
+        )
+    return found
+
+
+def _states(found: Outcomes) -> dict[str, str]:
+    return dict(zip(found.episodes["episode"].to_pylist(), found.episodes["state"].to_pylist(), strict=True))
+
+
+def _answers(label: Label, episode: Mapping[str, Any]) -> bool:
+    """Whether a label of its vehicle is about an episode: by the alert's id, or by its window."""
+    return bool(label.alert == episode["episode"] or (label.start <= episode["end"] and label.end >= episode["start"]))
+
 
 def outcomes(decisions: Any, told: Told, fleet: Fleet, moment: Moment) -> Outcomes:
     """Join `decisions` (all alarm rows, as the log keeps them) with what was known at the moment.
@@ -85,6 +156,18 @@ def write_outcomes(found: Outcomes, folder: Path) -> None:
     """Write `episodes.parquet` and `faults.parquet` into `folder`, each replaced whole."""
     write_table(found.episodes, folder / "episodes.parquet")
     write_table(found.faults, folder / "faults.parquet")
+
+
+def read_outcomes(folder: Path) -> Outcomes | None:
+    """What `write_outcomes` wrote, None if it did not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        tables = [pq.ParquetFile(folder / f"{name}.parquet").read() for name in Outcomes._fields]
+    except (OSError, pa.ArrowException):
+        return None
+    return Outcomes(*tables)
 
 
 def vehicle_table(found: Outcomes, past: Past, fleet: Fleet, since: Mapping[str, int], moment: Moment) -> Any:
@@ -166,11 +249,7 @@ def _episodes(alarms: Any) -> list[dict[str, Any]]:
 
 def _state(episode: Mapping[str, Any], faults: Sequence[Stretch], labels: Sequence[Label], moment: Moment) -> str:
     start, end = episode["start"], episode["end"]
-    answers = {
-        label.verdict
-        for label in labels
-        if label.alert == episode["episode"] or (label.start <= end and label.end >= start)
-    }
+    answers = {label.verdict for label in labels if _answers(label, episode)}
     if answers & CONFIRMED or any(fault.unknown <= end and start <= fault.end for fault in faults):
         return CONFIRMED_STATE
     if answers & NOT_A_FAULT or any(fault.begin <= start and end < fault.unknown for fault in faults):

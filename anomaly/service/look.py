@@ -42,13 +42,18 @@ def known(run: Path, fleet: Fleet) -> Known:
     if not len(times):
         raise DataError(f"{run} holds no reading yet: `anomaly score` writes them; or give another --dir")
     now = int(np.max(times))
+    return Known(now, as_of(LabelStore(run / "labels").read(), now), restarts_in(run))
+
+
+def restarts_in(run: Path) -> list[Event]:
+    """The restarts of baselines that took effect in a run, by the control logs of its partitions."""
     found: dict[str, Event] = {}
     for path in store_paths(run):
         store = StoreReader(path)
         events = [read(row.payload)[0] for row in store.control() if row.kind == "event"]
         store.close()
         found |= {event.id: event for event in events if event.action in RESTARTS}
-    return Known(now, as_of(LabelStore(run / "labels").read(), now), list(found.values()))
+    return list(found.values())
 
 
 def look(run: Path, fleet: Fleet, experiment: Experiment, state: State, known: Known) -> Look:

@@ -131,6 +131,12 @@ def read_log(folder: Path, name: str, schema: Any, group: str | None = None) -> 
 
     Where a group started over, or several groups wrote here, a reading may be there more than once.
     """
+    recorded, tables = log_parts(folder, name, group)
+    return archive.read_table(folder / name, schema, recorded, tables)
+
+
+def log_parts(folder: Path, name: str, group: str | None = None) -> tuple[list[str], list[Any]]:
+    """Where the rows of a log are: recorded files, as paths below `folder`/`name`, and tables of what is in no file."""
     recorded: list[str] = []
     tables: list[Any] = []
     for path in store_paths(folder, group):
@@ -140,7 +146,7 @@ def read_log(folder: Path, name: str, schema: Any, group: str | None = None) -> 
             rows = store.rows(name)
         tables += unpacked(rows)
         store.close()
-    return archive.read_table(folder / name, schema, recorded, tables)
+    return recorded, tables
 
 
 def read_decisions(folder: Path, group: str | None = None) -> Any:
