@@ -44,6 +44,7 @@ KEYS: dict[str, Key] = {
     "history.healthy_share": Key("part of the way to a fault that counts as healthy", "model"),
     "history.fault_window": Key("readings before a failure that are the fault; for run_to_failure", "model"),
     "history.detected_before": Key("readings before a fault's end by which an alarm counts as detection", "model"),
+    "history.label_delay_days": Key("vehicle-days in which an answer to an alert may come; then it is mature", "start"),
     "quality.silent_after": Key("readings without a signal after which it leaves the distance", "start"),
     "quality.max_ahead": Key("how far ahead of all others a time may be; beyond, the clock is wrong", "start"),
     "baseline.burn_in": Key("readings from which a vehicle's own normal is learned", "state"),

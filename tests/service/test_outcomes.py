@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from anomaly.errors import DataError
 from anomaly.feedback.labels import LabelStore
+from anomaly.fleet import Fleet
 from anomaly.service.outcomes import newest, update_outcomes
 from anomaly.telemetry.records import Label
 from tests.service.rig import Rig
@@ -29,7 +30,7 @@ LABELS = st.builds(
 
 
 @settings(
-    max_examples=8,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
@@ -46,7 +47,7 @@ def test_step_by_step_is_the_same_as_at_once(
     run = tmp_path / "run"
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(scored_once.folder / "run", run)
-    fleet = scored_once.fleet
+    fleet = quick(scored_once)
     for cutoff, labels in sorted(steps, key=lambda step: step[0]):
         LabelStore(run / "labels").add(labels)
         update_outcomes(run, fleet, cutoff)
