@@ -29,6 +29,24 @@ LABELS = st.builds(
 )  # fmt: skip
 
 
+def quick(rig: Rig) -> Fleet:
+    """The fleet with a label delay that is over within the run."""
+    history = msgspec.structs.replace(rig.fleet.history, label_delay_days=0.001)
+    return msgspec.structs.replace(rig.fleet, history=history)
+
+
+def test_an_answer_that_comes_late_to_a_mature_alert_still_counts(scored: Rig) -> None:
+    """A label that says nothing of when it was reported, brought in after a look, is in the next one."""
+    run, fleet = scored.folder / "run", quick(scored)
+    before = {row["vehicle"]: row for row in update_outcomes(run, fleet, END).episodes.to_pylist()}
+    assert before["v6"]["state"] == "unlabelled"
+    told = Label(vehicle="v6", start=before["v6"]["start"], end=END, verdict="no_fault", source="w")
+    LabelStore(run / "labels").add([told])
+    after = {row["vehicle"]: row["state"] for row in update_outcomes(run, fleet, END).episodes.to_pylist()}
+    assert after["v6"] == "false_alarm"
+    assert after["v9"] == before["v9"]["state"]
+
+
 @settings(
     max_examples=10,
     deadline=None,
