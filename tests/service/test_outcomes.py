@@ -14,6 +14,9 @@ from anomaly.errors import DataError
 from anomaly.feedback.labels import LabelStore
 from anomaly.fleet import Fleet
 from anomaly.service.outcomes import newest, update_outcomes
+from anomaly.service.rows import cut
+from anomaly.service.store import PartitionStore
+from anomaly.service.stored import StoreReader, store_paths
 from anomaly.telemetry.records import Label
 from tests.service.rig import Rig
 
@@ -38,6 +41,10 @@ def quick(rig: Rig) -> Fleet:
 def test_an_answer_that_comes_late_to_a_mature_alert_still_counts(scored: Rig) -> None:
     """A label that says nothing of when it was reported, brought in after a look, is in the next one."""
     run, fleet = scored.folder / "run", quick(scored)
+    for path in store_paths(run):
+        store = PartitionStore(path, StoreReader(path).identity)
+        cut(store, run, fleet, f"g~{path.stem}")
+        store.close()
     before = {row["vehicle"]: row for row in update_outcomes(run, fleet, END).episodes.to_pylist()}
     assert before["v6"]["state"] == "unlabelled"
     told = Label(vehicle="v6", start=before["v6"]["start"], end=END, verdict="no_fault", source="w")
