@@ -16,7 +16,21 @@ from pathlib import Path
 import msgspec
 
 from anomaly.service.logs import configure
-from benchmarks import goals, kafka, latency, memory, mutation, path, peers, profile, recovery, scorer, start
+from benchmarks import (
+    audit,
+    feedback,
+    goals,
+    kafka,
+    latency,
+    memory,
+    mutation,
+    path,
+    peers,
+    profile,
+    recovery,
+    scorer,
+    start,
+)
 from benchmarks.goals import GOALS, Row
 from benchmarks.world import Worlds
 
@@ -34,6 +48,8 @@ NOTES: dict[str, Callable[[Worlds], list[str]]] = {
     "profile": profile.run,
     "recovery": recovery.run,
     "mutation": mutation.run,
+    "audit": audit.run,
+    "feedback": feedback.run,
 }
 LIBRARIES = ("numba", "numpy", "onnxruntime", "pyarrow", "msgspec", "river", "kafka-python", "confluent-kafka")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ def as_of(labels: Sequence[Label], cutoff: int | None = None) -> list[Label]:
         if before is None or _reported(label) >= _reported(before):
             current[key] = label
     return [current[key] for key in sorted(current)]
+
+
+def label_id(label: Label) -> str:
+    """The id of a label and of all its corrections: 16 hex digits of its vehicle, window and source."""
+    key = msgspec.json.encode([label.vehicle, label.start, label.end, label.source])
+    return hashlib.blake2b(key, digest_size=8).hexdigest()
 
 
 def _reported(label: Label) -> float:

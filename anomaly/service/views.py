@@ -13,7 +13,7 @@ from anomaly.errors import UsageError
 from anomaly.experiments.report import report
 from anomaly.feedback.archive import reading_schema
 from anomaly.feedback.decisions import schema
-from anomaly.feedback.labels import LabelStore, as_of
+from anomaly.feedback.labels import LabelStore, as_of, label_id
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.outcomes import update_outcomes
@@ -127,7 +127,7 @@ def _labels(connection: Any, place: Place) -> None:
     """All that was ever said; `holds` where no later report replaced it."""
     labels = LabelStore(place.run / "labels").read()
     holding = set(as_of(labels))
-    rows = [{**msgspec.to_builtins(label), "holds": label in holding} for label in labels]
+    rows = [{"label": label_id(label), **msgspec.to_builtins(label), "holds": label in holding} for label in labels]
     _rows(connection, "labels", rows, LABELS)
 
 
@@ -189,8 +189,8 @@ def _rows(connection: Any, name: str, rows: Sequence[dict[str, Any]], types: str
 
 
 LABELS = (
-    'vehicle VARCHAR, "from" BIGINT, "to" BIGINT, verdict VARCHAR, source VARCHAR, code VARCHAR, reported_at BIGINT,'
-    " alert VARCHAR, note VARCHAR, holds BOOLEAN"
+    'label VARCHAR, vehicle VARCHAR, "from" BIGINT, "to" BIGINT, verdict VARCHAR, source VARCHAR, code VARCHAR,'
+    " reported_at BIGINT, alert VARCHAR, note VARCHAR, holds BOOLEAN"
 )
 MODELS = (
     "model VARCHAR, fleet VARCHAR, number INTEGER, family VARCHAR, aliases VARCHAR[], k DOUBLE, q_fleet DOUBLE,"
