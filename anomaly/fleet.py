@@ -81,6 +81,8 @@ class Quality(_Strict, frozen=True):
 
     silent_after: Annotated[int, Meta(ge=1, le=250)] = 100
     """Readings of a vehicle without a signal after which the signal leaves the distance."""
+    grace: str = "1h"
+    """How long readings may be on their way: so much later than its time a thing is taken as not having happened."""
     max_ahead: str = "30d"
     """How far ahead of all others a reading's time may lie before its clock is wrong; off in cycles."""
 
@@ -285,6 +287,7 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
         yield "context.cohort needs a common clock, and time_unit is `cycles`; leave it out"
     durations = {
         "context.period": fleet.context.period,
+        "quality.grace": fleet.quality.grace,
         "quality.max_ahead": fleet.quality.max_ahead,
         "stream.retention": fleet.stream.retention,
     }

@@ -29,6 +29,7 @@ def limits(fleet: Fleet) -> Limits:
         fill=np.array(number, np.float32),
         previous=np.array([s.missing == "previous" for s in signals], np.bool_),
         silent_after=fleet.quality.silent_after,
+        look_every=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace),
         max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
     )
 
@@ -85,6 +86,8 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
         warm=np.zeros(count, np.float32),
         ill=np.zeros(count, np.float32),
         note=np.zeros(count, np.uint8),
+        since=np.zeros(count, np.int64),
+        rhythm=np.zeros(count, np.float32),
         event_row=np.zeros(waiting, np.int64),
         event=np.zeros(waiting, np.int64),
         scratch=np.zeros((4, signals), np.float32),
@@ -108,6 +111,10 @@ def settled(count: int) -> Settled:
         change=np.zeros(most, np.uint8),
         change_time=np.zeros((most, 4), np.int64),
         change_level=np.zeros(most, np.float32),
+        silence_row=np.zeros(2 * count, np.int64),
+        silence=np.zeros(2 * count, np.uint8),
+        silence_start=np.zeros(2 * count, np.int64),
+        counts=np.zeros(2, np.int64),
     )
 
 
@@ -118,8 +125,9 @@ def no_evidence(signals: int) -> Evidence:
     return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
 
 
-def episodes(settled: Settled, count: int, arms: NDArray[np.int16]) -> Episodes:
-    """The first `count` changes of episodes; `arms` int16[n] has the arm of each reading."""
+def episodes(settled: Settled, arms: NDArray[np.int16]) -> Episodes:
+    """The changes of episodes; `arms` int16[n] has the arm of each reading."""
+    count = int(settled.counts[0])
     row = settled.change_row[:count].copy()
     times = settled.change_time[:count]
     return Episodes(

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import arrays, layout
-from anomaly.engine.events import RESTARTS, Event, Kept
+from anomaly.engine.chain import Chain, KeptBaseline
+from anomaly.engine.events import Action, Event
 from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.observe import observe
-from anomaly.engine.outcome import Applied, Decisions, Kind, Outcome
+from anomaly.engine.outcome import NO_SILENCES, Change, Decisions, Kind, Outcome, Silences
 from anomaly.engine.settle import settle
 from anomaly.engine.state import VehicleState
+from anomaly.engine.view import VehicleView, view
 from anomaly.errors import ConfigError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
+QUIETING = (Action.RETIRE, Action.BEGIN)
+"""Events that wait for a reading that may never come, and after which silence is meant."""
 REASONS = ("", "missing", "range", "step", "stuck", "dropout")
 
 
 Recall = Callable[[Sequence[str]], Sequence[Event]]
 Revive = Callable[[Sequence[str]], Mapping[str, bytes]]
-KeptBaseline = Callable[[str, str], Kept | None]
 Stage = Callable[[str], None]
 
 
@@ -47,25 +50,20 @@ class _Made(NamedTuple):
 
 
 class _Passed(NamedTuple):
-    """Events that took effect, changes of episodes, and the row from which on all has to be made again (-1: none)."""
+    """Events that took effect, the row up to which it went, and the one from which on all has to be made again, as a
+    decision changed its features (-1: none)."""
 
     applied: int
-    changes: int
+    row: int
     stale: int
 
 
-class VehicleView(NamedTuple):
-    """One vehicle's state for people: means and evidence in its signals' own order, evidence in healthy spreads."""
+class Unheard(NamedTuple):
+    """A vehicle that is silent since `start`, seen after the reading at `row`."""
 
-    vehicle: str
-    last_ts: int
-    readings: int
-    warm: float
-    regime: int
-    expected: list[float]
-    evidence: list[float]
-    quantiles: dict[str, float]
-    episode_start: int | None
+    row: int
+    slot: int
+    start: int
 
 
 class Engine:
@@ -93,16 +91,11 @@ class Engine:
             )
         self._fleet = fleet
         self._frame = frame
-        self._recall, self._revive, self._kept, self._stage = recall, revive, kept, stage
+        self._recall, self._revive, self._stage = recall, revive, stage
         self._arrays = frame.arrays()
         self._limits = arrays.limits(fleet)
         self._state = VehicleState(frame, fleet.state.capacity)
-        self._waiting: dict[str, list[Event]] = {}
-        self._chained = arrays.waiting([], [], len(frame.signals))
-        self._linked: list[Event] = []
-        self._headed: list[int] = []
-        self._relink = False
-        self._waiting_changed = False
+        self._chain = Chain(len(frame.signals), kept)
         self._arms: Sequence[Arm] = ()
         self._assign: Callable[[str], int] = lambda _vehicle: 0
 
@@ -154,13 +147,8 @@ class Engine:
         """
         late = 0
         for event in events:
-            waiting = self._waiting.setdefault(event.vehicle, [])
-            if event not in waiting:
-                waiting.append(event)
-                waiting.sort(key=lambda known: (known.ts, known.id, known.action))
-                slot = self._state.slot(event.vehicle)
-                late += slot is not None and bool(self._state.arrays.i8[slot, layout.LAST_TS] >= event.ts)
-                self._relink = self._waiting_changed = True
+            slot = self._state.slot(event.vehicle) if self._chain.add(event) else None
+            late += slot is not None and bool(self._state.arrays.i8[slot, layout.LAST_TS] >= event.ts)
         return late
 
     def decide(self, batch: Batch) -> Outcome:
@@ -171,41 +159,51 @@ class Engine:
         """
         readings = self._readings(batch)
         self._stage("slot")
-        made = _Made.of(len(batch), len(self._linked), self._frame)
+        made = _Made.of(len(batch), len(self._chain), self._frame)
         self._state.touch(readings.slots)
-        passed, first, end = _Passed(0, 0, -1), 0, len(batch)
-        while first < end:
-            before = self._state.snapshot(readings.slots, (first, end), self._fleet.alerts.lasting_after)
-            masked = made.observed.masked.copy()
-            attempt = self._pass(readings, (first, end), made, passed)
+        told: list[Unheard] = []
+        passed, end = _Passed(0, 0, -1), len(batch)
+        while passed.row < len(batch):
+            rows = passed.row, end
+            before = self._state.snapshot(readings.slots, rows, self._fleet.alerts.lasting_after)
+            masked, counts = made.observed.masked.copy(), made.settled.counts.copy()
+            attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
-                passed, first, end = attempt, end, len(batch)
+                passed, end = attempt, len(batch)
+                told += self._look(passed.row)
                 continue
             self._state.restore(before)
-            made.observed.masked[:] = masked
+            made.observed.masked[:], made.settled.counts[:] = masked, counts
             end = attempt.stale
-        return self._outcome(readings, made, passed)
+        return self._outcome(readings, made, passed.applied, told)
 
     def features(self, batch: Batch) -> Observed:
         """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""
         readings = self._readings(batch)
-        observed = arrays.observed(len(batch), len(self._linked), self._frame)
+        observed = arrays.observed(len(batch), len(self._chain), self._frame)
         self._state.touch(readings.slots)
-        self._applied(observed, self._observe(readings, (0, len(batch)), 0, observed))
+        applied = end = 0
+        while end < len(batch):
+            applied, end = self._observe(readings, (end, len(batch)), applied, observed)
+            self._look()
+        self._chain.applied(observed, applied)
         return observed
 
-    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> int:
+    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> tuple[int, int]:
         state, cohorts = self._state.arrays, self._state.cohorts.arrays
-        return observe(readings, rows, applied, self._arrays, self._limits, state, cohorts, self._chained, observed)
+        return observe(
+            readings, rows, applied, self._arrays, self._limits, state, cohorts, self._chain.arrays, observed
+        )
 
-    def _pass(self, readings: Readings, rows: tuple[int, int], made: _Made, passed: _Passed) -> _Passed:
+    def _pass(self, readings: Readings, rows: tuple[int, int], made: _Made, applied: int) -> _Passed:
         """Both passes over some rows of a batch, and the model between them."""
         observed, state = made.observed, self._state
-        applied = self._observe(readings, rows, passed.applied, observed)
+        applied, end = self._observe(readings, rows, applied, observed)
         self._stage("features")
+        rows = rows[0], end
         self._score(readings.slots, rows, made)
         self._stage("score")
-        changes, stale = settle(
+        stale = settle(
             readings,
             rows,
             made.scores,
@@ -217,33 +215,75 @@ class Engine:
             state.arrays,
             state.quantiles,
             self._policies,
-            passed.changes,
             made.settled,
         )
         self._stage("threshold")
-        return _Passed(applied, changes, stale)
+        return _Passed(applied, end, stale)
 
-    def _outcome(self, readings: Readings, made: _Made, passed: _Passed) -> Outcome:
+    def _look(self, row: int = 0) -> list[Unheard]:
+        """Vehicles that have become silent, where it is time to look for them: after the reading before `row`."""
+        clock, every = self._state.arrays.clock, self._limits.look_every
+        now = int(clock[layout.NOW])
+        if not every or now < clock[layout.LOOK]:
+            return []
+        clock[layout.LOOK] = (now // every + 1) * every
+        if not self._arms or not np.isfinite(self._policies.k_silence).any():
+            return []
+        slots = self._state.silent(now - every, self._policies)
+        self._assign_arms(slots)
+        told = []
+        for slot, vehicle in zip(slots.tolist(), self._state.index.names(slots).tolist(), strict=True):
+            if not any(event.ts <= now and event.action in QUIETING for event in self._chain.of(vehicle)):
+                self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.SILENT)
+                told.append(Unheard(row - 1, slot, self._state.limit(slot, self._policies)))
+        self._state.touch(slots)
+        return told
+
+    def _outcome(self, readings: Readings, made: _Made, applied: int, told: Sequence[Unheard]) -> Outcome:
         decisions = self._decisions(readings.slots, made)
         observed = made.observed
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(made.settled, passed.changes, self._state.arms[readings.slots]),
+            episodes=arrays.episodes(made.settled, self._state.arms[readings.slots]),
             evidence=evidence(decisions, observed, self._arms, self._arrays),
-            applied=self._applied(observed, passed.applied),
+            applied=self._chain.applied(observed, applied),
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
+            silences=self._silences(readings, made.settled, told),
         )
         self._stage("decisions")
         return outcome
+
+    def _silences(self, readings: Readings, settled: Settled, told: Sequence[Unheard]) -> Silences:
+        """Those that readings end or show, and the `told`, in order."""
+        count = int(settled.counts[1])
+        if not count and not told:
+            return NO_SILENCES
+        rows = np.concatenate([settled.silence_row[:count], [each.row for each in told]]).astype(np.int64)
+        waited = np.arange(len(rows)) >= count
+        order = np.argsort(2 * rows + waited, kind="stable")
+        slots = np.concatenate([readings.slots[rows[:count]], [each.slot for each in told]]).astype(np.int64)[order]
+        start = np.concatenate([settled.silence_start[:count], [each.start for each in told]]).astype(np.int64)[order]
+        change = np.concatenate([settled.silence[:count], np.full(len(told), Change.OPEN)]).astype(np.uint8)[order]
+        arm = self._state.arms[slots]
+        return Silences(
+            row=rows[order],
+            vehicle=self._state.index.names(slots).tolist(),
+            change=change,
+            start=start,
+            end=np.where(change == Change.CLOSED, readings.ts[rows[order]], start),
+            waited=waited[order],
+            arm=arm,
+            limit=self._policies.k_silence[arm],
+        )
 
     def _readings(self, batch: Batch) -> Readings:
         slots, new = self._state.slots(batch.vehicles)
         if len(new):
             self._welcome(new)
         self._assign_arms(slots)
-        if self._relink:
-            self._link()
+        if self._chain.stale:
+            self._chain.link(self._state.slot, self._state.arrays.i4[:, layout.HEAD])
         cohort = np.full(len(batch), -1, np.int64)
         if self._frame.cohort is not None:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
@@ -258,7 +298,7 @@ class Engine:
             if vehicle in revived:
                 self._state.revive(slot, revived[vehicle])
         self.add_events(self._recall(vehicles))
-        self._relink = self._relink or any(vehicle in self._waiting for vehicle in vehicles)
+        self._chain.stale = self._chain.stale or any(vehicle in self._chain for vehicle in vehicles)
 
     def _assign_arms(self, slots: NDArray[np.int64]) -> None:
         arms = self._state.arms
@@ -266,38 +306,6 @@ class Engine:
         if len(unassigned):
             vehicles = self._state.index.names(unassigned).tolist()
             arms[unassigned] = [self._assign(vehicle) for vehicle in vehicles]
-
-    def _link(self) -> None:
-        """Chain each known vehicle's waiting events for the kernel."""
-        heads = self._state.arrays.i4[:, layout.HEAD]
-        heads[self._headed] = -1
-        self._linked, self._headed = [], []
-        after: list[int] = []
-        for vehicle, events in self._waiting.items():
-            slot = self._state.slot(vehicle)
-            if slot is not None:
-                first = len(self._linked)
-                heads[slot] = first
-                self._headed.append(slot)
-                self._linked += events
-                after += [*range(first + 1, first + len(events)), -1]
-        self._chained = arrays.waiting(self._linked, after, len(self._frame.signals))
-        places = {(event.vehicle, event.id): place for place, event in enumerate(self._linked) if not event.undoes}
-        for place, event in enumerate(self._linked):
-            if event.undoes:
-                self._chained.undoes[place] = self._undone(event, place, places)
-        self._relink = False
-
-    def _undone(self, event: Event, place: int, places: Mapping[tuple[str, str], int]) -> int:
-        """Where the baseline stands that an undo puts back: with the restart, if that waits too, else with the undo."""
-        if (event.vehicle, event.undoes) in places:
-            return places[event.vehicle, event.undoes]
-        kept = self._kept(event.vehicle, event.undoes)
-        if kept is None:
-            return -1
-        self._chained.kept[place] = np.frombuffer(kept.baseline, np.float32)
-        self._chained.kept_ts[place] = kept.ts
-        return place
 
     def _score(self, slots: NDArray[np.int64], rows: tuple[int, int], made: _Made) -> None:
         """The scores of the rows [first, end) that are decided."""
@@ -329,23 +337,10 @@ class Engine:
             episode_count=settled.nth[rows],
         )
 
-    def _applied(self, observed: Observed, count: int) -> Applied:
-        places = observed.event[:count].tolist()
-        events, kept = [self._linked[place] for place in places], []
-        for place, event in zip(places, events, strict=True):
-            had = event.action in RESTARTS and self._chained.kept_ts[place] != layout.NEVER
-            kept.append(self._chained.kept[place].tobytes() if had else b"")
-            waiting = self._waiting[event.vehicle]
-            waiting.remove(event)
-            if not waiting:
-                del self._waiting[event.vehicle]
-            self._relink = self._waiting_changed = True
-        return Applied(observed.event_row[:count].copy(), events, kept)
-
     def delta(self) -> Iterator[bytes]:
         """All that changed since the last `delta`, in pieces, each made when it is asked for; all have to be taken."""
-        waiting = self._waiting_list() if self._waiting_changed else None
-        self._waiting_changed = False
+        waiting = self._chain.saved() if self._chain.changed else None
+        self._chain.changed = False
         return self._state.delta(waiting)
 
     @property
@@ -355,7 +350,7 @@ class Engine:
 
     def page(self, number: int) -> bytes:
         """One page of the state as it is now; -1: what belongs to no vehicle."""
-        return self._state.whole(self._waiting_list()) if number < 0 else self._state.page(number)
+        return self._state.whole(self._chain.saved()) if number < 0 else self._state.page(number)
 
     def apply(self, blobs: Iterable[bytes]) -> None:
         """Take over pages, whenever each was made, then all deltas since the first of them, in order.
@@ -365,20 +360,14 @@ class Engine:
         for blob in blobs:
             waiting = self._state.load(blob)
             if waiting is not None:
-                self._waiting = {}
-                for fields in waiting:
-                    event = Event(*fields)
-                    self._waiting.setdefault(event.vehicle, []).append(event)
+                self._chain.restore(waiting)
         heads = self._state.arrays.i4[: self._state.index.high, layout.HEAD]
         heads[:] = -1
-        self._relink, self._headed = True, []
+        self._chain.moved()
 
     def digest(self) -> str:
         """Hex digest of all state, whatever the order in which vehicles came."""
-        return self._state.digest(self._waiting_list())
-
-    def _waiting_list(self) -> list[tuple[Any, ...]]:
-        return [tuple(event) for events in self._waiting.values() for event in events]
+        return self._state.digest(self._chain.saved())
 
     def vehicle(self, vehicle: str, away: bytes | None = None) -> VehicleView | None:
         """What is known of a vehicle, None if it was never seen; `away`: its state if it was let go."""
@@ -386,23 +375,4 @@ class Engine:
             slots, _ = self._state.slots(Text.of([vehicle]))
             self._state.revive(int(slots[0]), away)
         slot = self._state.slot(vehicle)
-        if slot is None:
-            return None
-        state, at, signals = self._state.arrays, self._state.arrays.at, len(self._frame.signals)
-        count = int(state.i4[slot, layout.COUNT])
-        warm = min(1.0, count / self._frame.burn_in)
-        regime = int(state.u1[slot, layout.REGIME])
-        usual = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else self._arrays.prior
-        expected = self._arrays.mean[regime] + usual / self._arrays.inv_sd[regime]
-        is_open = state.i4[slot, layout.ALARMS] > 0
-        return VehicleView(
-            vehicle=vehicle,
-            last_ts=int(state.i8[slot, layout.LAST_TS]),
-            readings=count,
-            warm=warm,
-            regime=regime,
-            expected=expected.tolist(),
-            evidence=state.f4[slot, at.evidence : at.evidence + signals].tolist(),
-            quantiles={key: float(self._state.quantiles[row, slot]) for row, key in enumerate(self._state.q_fleet)},
-            episode_start=int(state.i8[slot, layout.START]) if is_open else None,
-        )
+        return None if slot is None else view(vehicle, slot, self._state, self._frame)

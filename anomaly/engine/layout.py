@@ -35,8 +35,9 @@ BORN_FROM = 10  # the first reading at which a vehicle can be found born ill
 # Reasons for a masked value; 0 is a good one.
 MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 6
 
-# What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row.
-NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, CLOCK = 0, 1, 2, 3, 4, 5
+# What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row;
+# and the event time at which silent vehicles are looked for again.
+NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, LOOK, CLOCK = 0, 1, 2, 3, 4, 5, 6
 
 PERIODS, BINS, CLOSED = (
     10,
@@ -47,7 +48,8 @@ MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own fault
 
 
 class Limits(NamedTuple):
-    """What the quality gate knows, one entry a signal; `max_ahead` in ticks (0: off), `silent_after` in readings."""
+    """What the quality gate knows, one entry a signal; `max_ahead` and `look_every` (for
+    silent vehicles) in ticks (0: off), `silent_after` in readings."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -56,6 +58,7 @@ class Limits(NamedTuple):
     fill: NDArray[np.float32]
     previous: NDArray[np.bool_]
     silent_after: int
+    look_every: int
     max_ahead: int
 
 
@@ -164,7 +167,8 @@ class Waiting(NamedTuple):
 
 class Observed(NamedTuple):
     """What `observe` fills in, one row a reading; `ill` is how far a vehicle in its burn-in is from how vehicles are
-    born, `note` bits for the second pass; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
+    born, `note` bits for the second pass, `since` the vehicle's reading before and `rhythm` its usual gap until then;
+    `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
     features: NDArray[np.float32]
@@ -174,6 +178,8 @@ class Observed(NamedTuple):
     warm: NDArray[np.float32]
     ill: NDArray[np.float32]
     note: NDArray[np.uint8]
+    since: NDArray[np.int64]
+    rhythm: NDArray[np.float32]
     event_row: NDArray[np.int64]
     event: NDArray[np.int64]
     scratch: NDArray[np.float32]
@@ -197,7 +203,8 @@ class Policies(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What `settle` fills in, one row a reading; then the changes of episodes, at most eight a reading."""
+    """What `settle` fills in, one row a reading; then the changes of episodes, at most eight a reading,
+    and those of silences, at most two a reading; the numbers of both are in `counts` int64[2]."""
 
     score: NDArray[np.float32]
     threshold: NDArray[np.float32]
@@ -211,3 +218,7 @@ class Settled(NamedTuple):
     change: NDArray[np.uint8]
     change_time: NDArray[np.int64]
     change_level: NDArray[np.float32]
+    silence_row: NDArray[np.int64]
+    silence: NDArray[np.uint8]
+    silence_start: NDArray[np.int64]
+    counts: NDArray[np.int64]

@@ -31,12 +31,14 @@ from anomaly.engine.layout import (
     IN_MAINTENANCE,
     IN_PARTIAL,
     LAST_TS,
+    LOOK,
     LOOK_AHEAD,
     MAINTENANCE,
     MIN_READINGS,
     MIN_VEHICLES,
     MISSING,
     NEVER,
+    NOW,
     PARTIAL,
     PERIODS,
     REGIME,
@@ -52,6 +54,7 @@ from anomaly.engine.layout import (
     Waiting,
 )
 from anomaly.engine.quality import accept, drop_out, isolate, judge
+from anomaly.engine.silence import keep_time
 
 
 @kernel
@@ -342,9 +345,12 @@ def observe(
     cohorts: Cohorts,
     waiting: Waiting,
     out: Observed,
-) -> int:
-    """First pass over the rows [first, end): every reading into its vehicle's state, its features out; answers how
-    many events took effect in the batch, `applied` of them before."""
+) -> tuple[int, int]:
+    """First pass over the rows [first, end): every reading into its vehicle's state, its features out.
+
+    Answers how many events took effect in the batch, `applied` of them before, and the row up to which it went: it
+    stops where silent vehicles have to be looked for.
+    """
     first, end = rows
     for i in range(first, end):
         if i + LOOK_AHEAD < end:
@@ -365,7 +371,9 @@ def observe(
             applied += 1
             head = waiting.after[head]
         state.i4[slot, HEAD] = head
-        state.i8[slot, LAST_TS] = ts
+        out.since[i] = state.i8[slot, LAST_TS]
+        out.rhythm[i] = state.f4[slot, RHYTHM]
+        keep_time(slot, ts, state)
         cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
         period = 0
         if cohort >= 0:
@@ -380,13 +388,14 @@ def observe(
         out.ill[i] = F4(0.0)
         if count < frame.burn_in:
             out.status[i] = 1
-            if note & (IN_MAINTENANCE | IN_FAULT):
-                continue
-        if note & IN_MAINTENANCE == 0:
+        learns = note & IN_MAINTENANCE == 0 and (count >= frame.burn_in or note & IN_FAULT == 0)
+        if learns:
             state.i4[slot, COUNT] = count + 1
-        if count < frame.burn_in:
+        if learns and count < frame.burn_in:
             if frame.between.shape[0] > 0 and count + 1 >= min(BORN_FROM, frame.burn_in):
                 out.ill[i] = birth(slot, frame, state, out.scratch)
             if count + 1 == frame.burn_in:
                 own_baseline(slot, frame, state, out.scratch)
-    return applied
+        if limits.look_every > 0 and state.clock[NOW] >= state.clock[LOOK]:
+            return applied, i + 1
+    return applied, end

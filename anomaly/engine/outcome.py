@@ -121,6 +121,36 @@ class Applied(NamedTuple):
     kept: list[bytes]
 
 
+class Silences(NamedTuple):
+    """What changed about silences in a batch, in order: `row` is the reading after which (`waited`: event time passed
+    the vehicle's limit) or at which (it sent one) the `vehicle`'s silence opened or closed (see Change).
+
+    `start` is when it began: the reading before it plus the vehicle's own limit. `end` is when it spoke again, else
+    `start`; `arm` is the vehicle's, `limit` how many of its own rhythms may pass.
+    """
+
+    row: NDArray[np.int64]
+    vehicle: list[str]
+    change: NDArray[np.uint8]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    waited: NDArray[np.bool_]
+    arm: NDArray[np.int16]
+    limit: NDArray[np.float32]
+
+
+NO_SILENCES = Silences(
+    np.zeros(0, np.int64),
+    [],
+    np.zeros(0, np.uint8),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.bool_),
+    np.zeros(0, np.int16),
+    np.zeros(0, np.float32),
+)
+
+
 class Outcome(NamedTuple):
     """All that a batch led to. `status` uint8[n] has one Status a reading, `masked` the counts of masked values."""
 
@@ -130,3 +160,4 @@ class Outcome(NamedTuple):
     applied: Applied
     status: NDArray[np.uint8]
     masked: dict[str, int]
+    silences: Silences = NO_SILENCES

@@ -25,6 +25,7 @@ from anomaly.engine.layout import (
     IN_MAINTENANCE,
     IN_PARTIAL,
     MISSING,
+    NEVER,
     RUN,
     SENSOR_EPISODE,
     SHIFT_START,
@@ -38,6 +39,7 @@ from anomaly.engine.layout import (
     State,
 )
 from anomaly.engine.outcome import Change, Kind
+from anomaly.engine.silence import speak
 
 OPEN, UPDATE, END = int(Change.OPEN), int(Change.UPDATE), int(Change.CLOSED)
 SENSOR, BORN_ILL, FAULT = int(Kind.SENSOR), int(Kind.BORN_ILL), int(Kind.FAULT)
@@ -177,18 +179,17 @@ def settle(
     state: State,
     quantiles: NDArray[np.float32],
     policies: Policies,
-    changes: int,
     out: Settled,
-) -> tuple[int, int]:
+) -> int:
     """Second pass over the rows [first, end). `rules` are the readings without alarm that end an episode, and those
     in alarm, one after the other, that make a lasting shift (0: none does).
 
-    Answers how many changes of episodes there are now, and the first row whose features were made before a decision
-    changed what its vehicle's features are, -1: none. Of such a part all has to be taken back, and made again up to
-    that row and from there.
+    Answers the first row whose features were made before a decision changed what its vehicle's features are, -1: none.
+    Of such a part all has to be taken back, and made again up to that row and from there.
     """
     first, end = rows
     gap, lasting = rules
+    changes, silences = out.counts[0], out.counts[1]
     stale = -1
     base = state.at.abrupt
     quick = Episode(base // 8, base // 8 + 1, base // 8 + 2, base // 4 + 6, base // 4 + 7, base // 2 + 16)
@@ -226,6 +227,9 @@ def settle(
             changes = answer(i, slot, ts, state, changes, out)
         if note & BEGAN_AGAIN:
             state.u1[slot, RUN] = 0
+        times = policies.k_silence[arm]
+        if judged and times < np.inf and observed.since[i] != NEVER and observed.rhythm[i] > F4(0.0):
+            silences = speak(i, slot, ts, observed.since[i], observed.rhythm[i], times, state, silences, out)
         shifted = False
         kind = 0
         if judged:
@@ -268,4 +272,5 @@ def settle(
     for i in range(first, end):
         if observed.status[i] <= 1:
             state.u1[readings.slots[i], FLAGS] &= np.uint8(255 - STIRRED)
-    return changes, stale
+    out.counts[0], out.counts[1] = changes, silences
+    return stale

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from anomaly.engine import layout
 from anomaly.engine.cohorts import CohortTable
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import Places, State
+from anomaly.engine.layout import Places, Policies, State
 from anomaly.engine.observe import fresh
 from anomaly.engine.saved import VERSION, Idle, Rest, Saved, Waiting, check, decoded, lengths
+from anomaly.engine.silence import limit, unheard
 from anomaly.engine.snapshot import Snapshot, may_stir
 from anomaly.errors import StateError
 from anomaly.memory import reserved
@@ -43,7 +44,7 @@ class VehicleState:
         at = Places.of(self._signals, frame.blocks, frame.abrupt_time_constant > 0)
         raw = reserved(room, at.record, np.uint8)
         clock = np.zeros(layout.CLOCK, np.int64)
-        clock[[layout.NOW, layout.AHEAD_SLOT]] = layout.NEVER, -1
+        clock[[layout.NOW, layout.AHEAD_SLOT, layout.LOOK]] = layout.NEVER, -1, layout.NEVER
         self.arrays = State(
             i8=raw.view(np.int64),
             i4=raw.view(np.int32),
@@ -101,6 +102,18 @@ class VehicleState:
         self._touched[slots] = self._tick
         if len(self.cohorts):
             self.cohorts.touch(self.arrays.i4[slots, layout.COHORT])
+
+    def silent(self, before: int, policies: Policies) -> NDArray[np.int64]:
+        """Slots of the vehicles whose silence began before a time and is not told yet, int64[m]."""
+        self._settle()
+        slots = self.index.used()
+        found = np.zeros(len(slots), np.int64)
+        return found[: unheard(slots, self.arms, before, policies, self.arrays, found)]
+
+    def limit(self, slot: int, policies: Policies) -> int:
+        """The time after which a vehicle is silent."""
+        times = policies.k_silence[self.arms[slot]]
+        return int(limit(int(self.arrays.i8[slot, layout.LAST_TS]), self.arrays.f4[slot, layout.RHYTHM], times))
 
     def snapshot(self, slots: NDArray[np.int64], rows: tuple[int, int], lasting: int) -> Snapshot | None:
         """Vehicles of the rows [first, end) as they are; None where no decision on these changes features of these."""

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from anomaly.alerts.text import when
-from anomaly.engine.engine import Engine, VehicleView
+from anomaly.engine.engine import Engine
 from anomaly.engine.model import Arm
+from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 from anomaly.service.replay import Player, Run, by_partition, stores

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anomaly.engine.engine import Engine, VehicleView
+from anomaly.engine.engine import Engine
 from anomaly.engine.events import Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm
+from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError, StateError
 from anomaly.feedback import decisions
 from anomaly.feedback.archive import read_table, reading_schema

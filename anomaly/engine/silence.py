@@ -1,0 +1,79 @@
+"""Vehicles that say nothing for longer than is usual for them, in kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.compile import kernel
+from anomaly.engine.layout import F4, FLAGS, LAST_TS, MAINTENANCE, NEVER, RHYTHM, SILENT, Policies, Settled, State
+from anomaly.engine.outcome import Change
+
+OPEN, END = int(Change.OPEN), int(Change.CLOSED)
+UP, DOWN = F4(np.exp(0.1 * 0.99)), F4(np.exp(-0.1 * 0.01))
+
+
+@kernel
+def keep_time(slot: int, ts: int, state: State) -> None:
+    """A reading came at `ts`: the vehicle's rhythm is the 99 % point of the ticks between two of its readings.
+
+    ln r += 0.1 (1[gap > r] - 0.01): stochastic approximation of a quantile on a log scale, as that of thresholds.
+    """
+    last = state.i8[slot, LAST_TS]
+    if last != NEVER and state.f4[slot, RHYTHM] > F4(0.0):
+        state.f4[slot, RHYTHM] *= UP if F4(ts - last) > state.f4[slot, RHYTHM] else DOWN
+    state.i8[slot, LAST_TS] = ts
+
+
+@kernel
+def limit(since: int, rhythm: np.float32, times: np.float32) -> int:
+    """The time after which a vehicle is silent that was last heard at `since`."""
+    return since + int(np.float64(rhythm) * np.float64(times))
+
+
+@kernel
+def speak(
+    i: int,
+    slot: int,
+    ts: int,
+    since: int,
+    rhythm: np.float32,
+    times: np.float32,
+    state: State,
+    silences: int,
+    out: Settled,
+) -> int:
+    """A reading ends the silence before it, or shows one that nobody saw; answers how many changes of silences there
+    are now."""
+    start = limit(since, rhythm, times)
+    known = state.u1[slot, FLAGS] & SILENT > 0
+    if not known and ts > start:
+        out.silence_row[silences], out.silence[silences], out.silence_start[silences] = i, OPEN, start
+        silences += 1
+    if known or ts > start:
+        out.silence_row[silences], out.silence[silences], out.silence_start[silences] = i, END, start
+        silences += 1
+    state.u1[slot, FLAGS] &= np.uint8(255 - SILENT)
+    return silences
+
+
+@kernel
+def unheard(
+    slots: NDArray[np.int64],
+    arms: NDArray[np.int16],
+    before: int,
+    policies: Policies,
+    state: State,
+    found: NDArray[np.int64],
+) -> int:
+    """Slots of vehicles whose silence began before a time and is not told yet, into `found`; answers their number."""
+    count = 0
+    for i in range(slots.shape[0]):
+        slot = slots[i]
+        quiet = state.u1[slot, FLAGS] & SILENT == 0 and state.u1[slot, MAINTENANCE] == 0
+        if quiet and state.f4[slot, RHYTHM] > F4(0.0):
+            times = policies.k_silence[max(arms[slot], 0)]
+            if times < np.inf and limit(state.i8[slot, LAST_TS], state.f4[slot, RHYTHM], times) < before:
+                found[count] = slot
+                count += 1
+    return count
