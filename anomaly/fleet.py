@@ -172,6 +172,10 @@ class Log(_Strict, frozen=True):
     audit: Share = 0.01
     cut_every_s: Positive = 300.0
     cut_every_mb: Positive = 64.0
+    keep_days: Positive | None = None
+    """Days that files of readings and decisions are kept; not set: for ever. Not in cycles, which have no day."""
+    keep_gb: Positive | None = None
+    """GB that they may take up together, over all partitions; the oldest go first. Not set: no limit."""
 
 
 class Stream(_Strict, frozen=True):
@@ -285,6 +289,8 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
     """What is wrong with durations and the clock of a fleet."""
     if fleet.fleet.time_unit == "cycles" and fleet.context.cohort is not None:
         yield "context.cohort needs a common clock, and time_unit is `cycles`; leave it out"
+    if fleet.fleet.time_unit == "cycles" and fleet.log.keep_days is not None:
+        yield "log.keep_days needs a clock, and time_unit is `cycles`; write log.keep_gb"
     durations = {
         "context.period": fleet.context.period,
         "quality.grace": fleet.quality.grace,

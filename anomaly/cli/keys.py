@@ -63,6 +63,8 @@ KEYS: dict[str, Key] = {
     "log.audit": Key("share of quiet vehicles that is put up for a check", "start"),
     "log.cut_every_s": Key("seconds after which kept rows become a file", "start"),
     "log.cut_every_mb": Key("megabytes after which kept rows become a file", "start"),
+    "log.keep_days": Key("days that files of readings and decisions are kept; not set: for ever", "start"),
+    "log.keep_gb": Key("GB that they may take up, the oldest go first; not set: no limit", "start"),
     "stream.prefix": Key("prefix of the topics' names; left out: the fleet's name", "topics"),
     "stream.partitions": Key("partitions of the telemetry topic", "topics"),
     "stream.retention": Key("how long the topics keep messages", "topics"),

@@ -7,7 +7,7 @@ in the partition's store; at a start, files of a partition that are not recorded
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,8 @@ from anomaly.telemetry.text import Coded
 CYCLES_PER_DAY_FOLDER = 1_000
 """In cycles, which have no day, this many of them share a folder."""
 ASIDE = ".aside"
+MERGE_ROWS = 131_072
+"""Rows that are in memory at once where files are made one."""
 
 
 def reading_schema(fleet: Fleet) -> Any:
@@ -109,6 +111,31 @@ def write_table(table: Any, path: Path) -> None:
         full = error.errno in FULL_DISK
         advice = "make room and start again" if full else "give a place that can"
         raise DataError(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
+
+
+def merge_tables(paths: Sequence[Path], target: Path) -> None:
+    """Write the rows of `paths`, one file after the other, as one file `target`, whole or not at all.
+
+    Few rows are in memory at a time. Raises DataError if a file cannot be read, or there is no room.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    aside = target.with_name(target.name + ASIDE)
+    try:
+        schema = pa.unify_schemas([pq.ParquetFile(path).schema_arrow.remove_metadata() for path in paths])
+        with aside.open("wb") as file:
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for path in paths:
+                    for batch in pq.ParquetFile(path).iter_batches(MERGE_ROWS):
+                        writer.write_table(_fitted(pa.Table.from_batches([batch]), schema))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+        sync_folder(target.parent)
+    except (OSError, pa.ArrowException) as error:
+        aside.unlink(missing_ok=True)
+        raise DataError(f"{target} cannot be written: {error}; make room and start again") from error
 
 
 def delete_unrecorded(folder: Path, partition: str, recorded: Collection[str]) -> list[str]:

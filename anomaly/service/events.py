@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from anomaly.engine.events import Action, Event, Kept
 from anomaly.feedback.events import events_of
+from anomaly.feedback.labels import LabelStore
 from anomaly.fleet import Fleet
 from anomaly.stream.ports import Block, Log, Reader
 from anomaly.telemetry.decode_records import decode_events, decode_labels
@@ -66,6 +68,14 @@ def _told(fleet: Fleet, topic: str, block: Block) -> Iterator[Told]:
         reason = reasons.get(position)
         events = events_of(fleet, next(good)) if reason is None else []
         yield Told(topic, block.partition, offset, events, reason, payload)
+
+
+def keep_labels(fleet: Fleet, messages: Sequence[Told], folder: Path) -> None:
+    """Add the labels among `messages` to those in `folder`/labels; one that is there already is not added again."""
+    topic = fleet.topic("labels")
+    payloads = [told.payload for told in messages if told.topic == topic and told.failure is None]
+    if payloads:
+        LabelStore(folder / "labels").add(decode_labels(payloads)[0])
 
 
 def written(event: Event, kept: bytes = b"") -> bytes:

@@ -20,7 +20,7 @@ from anomaly.engine.events import Event, Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet
-from anomaly.service.events import Positions, Told, read, written
+from anomaly.service.events import Positions, Told, keep_labels, read, written
 from anomaly.service.failpoints import failpoint
 from anomaly.service.metrics import Metrics
 from anomaly.service.roll import Roll
@@ -28,6 +28,7 @@ from anomaly.service.rollout import Rollout
 from anomaly.service.rows import LogRows, cut
 from anomaly.service.store import Checkpoint, PartitionStore
 from anomaly.service.stored import Control, Letter
+from anomaly.service.upkeep import Upkeep
 from anomaly.stream.ports import Block
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
@@ -100,6 +101,7 @@ class PartitionScorer:
         self.has_letters = bool(store.pending(1))
         self._shared = shared
         self._name = cuts_of(shared.group, shared.topic, partition)
+        self._upkeep = Upkeep(shared.folder, shared.fleet)
         self._rows = LogRows(shared.fleet, partition)
         sizes = store.sizes()
         self._roll = Roll(sizes, store.last_delta())
@@ -133,6 +135,7 @@ class PartitionScorer:
             for told in new:
                 if told.failure is not None:
                     self._bury(told.topic, told.partition, told.offset, told.failure, told.payload)
+            keep_labels(self._shared.fleet, new, self._shared.folder)
         self.positions = {topic: dict(offsets) for topic, offsets in positions.items()}
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
 
@@ -297,6 +300,7 @@ class PartitionScorer:
             cut(self.store, self._shared.folder, self._shared.fleet, self._name)
             self._rows_bytes = 0
             self._cut_s = now_s
+            self._upkeep.turn(self.store)
 
     def _cut_due(self, now_s: float) -> bool:
         log = self._shared.fleet.log

@@ -146,6 +146,12 @@ class PartitionStore(StoreReader):
             failpoint("cut.before_commit")
         failpoint("cut.after_commit")
 
+    def replace_files(self, name: str, added: Sequence[str], dropped: Sequence[str]) -> None:
+        """Record that the rows of a log's files `dropped` are in `added` now, or are kept no longer."""
+        with self._owned() as connection:
+            connection.executemany("DELETE FROM files WHERE name = ? AND path = ?", [(name, path) for path in dropped])
+            connection.executemany("INSERT INTO files VALUES (?, ?)", [(name, path) for path in added])
+
     def mark_sent(self, ids: Sequence[int]) -> None:
         """Forget letters that were sent."""
         with self._owned() as connection:

@@ -15,7 +15,9 @@ from anomaly.feedback.labels import LabelStore
 from anomaly.service.answers import Found, find_alert
 from anomaly.service.effect import effect
 from anomaly.service.outcomes import newest, update_outcomes
+from anomaly.stream.ports import Record
 from anomaly.telemetry.records import Label, VehicleEvent
+from tests.service.conftest import score_all
 from tests.service.rig import Rig
 
 
@@ -116,3 +118,14 @@ def test_labels_of_vehicles_that_the_run_never_saw_are_refused(scored: Rig, tmp_
     (tmp_path / "w.csv").write_text("vehicle,from,to,verdict,source\nv1,1,2,fault,w\nv01,1,2,fault,w\n")
     with pytest.raises(DataError, match="line 3: vehicle: v01 has sent no reading"):
         typed(scored, "import", str(tmp_path / "w.csv"))
+
+
+def test_labels_of_the_topic_are_in_the_run(scored: Rig) -> None:
+    """A label that came as a message is among the run's, once, also when a command wrote the same one."""
+    alert = first_alert(scored)
+    typed(scored, "answer", alert.episode, "fault", "--log", str(scored.log_path))
+    other = Label(vehicle="v1", start=1, end=2, verdict="fault", source="dealer", reported_at=3)
+    scored.send("labels", [Record(b"v1", msgspec.json.encode(other)), Record(b"v1", b"{")])
+    score_all(scored)
+    labels = LabelStore(scored.folder / "run/labels").read()
+    assert [label.source for label in labels] == ["answer", "dealer"]
