@@ -42,7 +42,7 @@ class Upkeep:
         self._folder = folder
         self._fleet = fleet
         self._gone: list[Path] = []
-        self._crowd: Crowd | None = None
+        self._crowds: list[Crowd] = []
         self._merging: threading.Thread | None = None
         self._failure: DataError | None = None
 
@@ -57,9 +57,9 @@ class Upkeep:
         for name, old in expired(store.files(), self._folder, self._fleet).items():
             self._replace(store, name, [], old)
         if self._merging is None:
-            self._crowd = crowded(store.files(), self._folder)
-            if self._crowd is not None:
-                self._merging = threading.Thread(target=self._merge, args=(self._crowd,), name="upkeep")
+            self._crowds = crowds(store.files(), self._folder)
+            if self._crowds:
+                self._merging = threading.Thread(target=self._merge, args=(self._crowds,), name="upkeep")
                 self._merging.start()
 
     def wait(self) -> None:
@@ -67,34 +67,36 @@ class Upkeep:
         if self._merging is not None:
             self._merging.join()
 
-    def _merge(self, crowd: Crowd) -> None:
+    def _merge(self, crowds: Sequence[Crowd]) -> None:
         try:
-            merge_tables(
-                [self._folder / crowd.name / path for path in crowd.paths], self._folder / crowd.name / crowd.merged
-            )
+            for name, paths, merged in crowds:
+                merge_tables([self._folder / name / path for path in paths], self._folder / name / merged)
         except DataError as error:
             self._failure = error
 
     def _take_up(self, store: PartitionStore) -> None:
-        if self._crowd is None or self._merging is None or self._merging.is_alive():
+        if self._merging is None or self._merging.is_alive():
             return
-        crowd, failure = self._crowd, self._failure
-        self._crowd = self._merging = self._failure = None
+        merged, failure = self._crowds, self._failure
+        self._crowds, self._merging, self._failure = [], None, None
         if failure is not None:
             store.check_owned()  # a new owner deletes what is not recorded, which looks like a fault of the disk
             raise failure
-        if set(crowd.paths) <= set(store.files().get(crowd.name, [])):
-            self._replace(store, crowd.name, [crowd.merged], crowd.paths)
-        else:
-            self._gone.append(self._folder / crowd.name / crowd.merged)
+        files = store.files()
+        for crowd in merged:
+            if set(crowd.paths) <= set(files.get(crowd.name, [])):
+                self._replace(store, crowd.name, [crowd.merged], crowd.paths)
+            else:
+                self._gone.append(self._folder / crowd.name / crowd.merged)
 
     def _replace(self, store: PartitionStore, name: str, added: list[str], dropped: list[str]) -> None:
         store.replace_files(name, added, dropped)
         self._gone += [self._folder / name / path for path in dropped]
 
 
-def crowded(files: dict[str, list[str]], folder: Path) -> Crowd | None:
-    """The oldest small files of a region and day that has at least TOGETHER of them; None if there is none."""
+def crowds(files: dict[str, list[str]], folder: Path) -> list[Crowd]:
+    """The oldest small files of each log, region and day that has at least TOGETHER of them."""
+    found = []
     for name in LOGS:
         places: dict[str, list[str]] = defaultdict(list)
         for path in files.get(name, []):
@@ -103,8 +105,8 @@ def crowded(files: dict[str, list[str]], folder: Path) -> Crowd | None:
         for place in sorted(places):
             paths = sorted(places[place], key=_first)[:TOGETHER]
             if len(paths) == TOGETHER:
-                return Crowd(name, paths, _merged_name(paths))
-    return None
+                found.append(Crowd(name, paths, _merged_name(paths)))
+    return found
 
 
 def expired(files: dict[str, list[str]], folder: Path, fleet: Fleet) -> dict[str, list[str]]:

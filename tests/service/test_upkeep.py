@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -51,9 +52,9 @@ def test_small_files_become_few_and_hold_the_same_rows(cut_often: tuple[Rig, Par
     assert len(finished_files(rig.folder / "archive")) == 40
     keep(store, rig)
     assert sorted(store.files()["archive"]) == finished_files(rig.folder / "archive")
-    assert len(store.files()["archive"]) <= 12
+    assert len(store.files()["archive"]) <= 14
     assert read_archive(rig.folder, rig.fleet).sort_by("offset").to_pylist() == before
-    assert upkeep.crowded(store.files(), rig.folder) is None
+    assert upkeep.crowds(store.files(), rig.folder) == []
 
 
 def test_who_reads_while_files_are_made_one_finds_them(cut_often: tuple[Rig, PartitionStore]) -> None:
@@ -74,7 +75,7 @@ def test_a_crash_after_a_merge_leaves_all_rows_once(cut_often: tuple[Rig, Partit
     work = Upkeep(rig.folder, rig.fleet)
     work.turn(store)
     work.wait()
-    assert len(finished_files(rig.folder / "archive")) == 41
+    assert len(finished_files(rig.folder / "archive")) == 42
     assert len(read_archive(rig.folder, rig.fleet)) == count
     drop_unrecorded(rig.folder, OWNER, store)
     assert len(finished_files(rig.folder / "archive")) == 40
@@ -140,12 +141,11 @@ def test_a_run_that_compacts_says_the_same(rig: Rig, scored_once: Rig, monkeypat
     from tests.service.conftest import score_all
 
     monkeypatch.setattr(upkeep, "TOGETHER", 2)
-    often = msgspec.structs.replace(rig.fleet.log, cut_every_mb=0.001)
+    often = msgspec.structs.replace(rig.fleet.log, cut_every_mb=0.0001)
     stream = msgspec.structs.replace(rig.fleet.stream, checkpoint_every_readings=20, batch=20)
     score_all(rig._replace(fleet=msgspec.structs.replace(rig.fleet, log=often, stream=stream)))
     for read in (read_decisions, lambda folder: read_archive(folder, rig.fleet)):
         order = [("partition", "ascending"), ("offset", "ascending")]
         one, other = (read(each.folder / "run").sort_by(order).to_pylist() for each in (rig, scored_once))
         assert one == other
-    merged = [path for path in finished_files(rig.folder / "run/archive") if "c1.parquet" in path]
-    assert merged
+    assert any(re.search(r"c\d+\.parquet$", path) for path in finished_files(rig.folder / "run/archive"))
