@@ -12,6 +12,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Model
 from anomaly.engine.outcome import Change, Kind, Outcome
 from anomaly.feedback.decisions import decision_table
+from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
 from training.figures import Decided, Figures, Shift, headline
 from training.history import History
@@ -37,11 +38,15 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     answered: list[Shift] = []
     engine.add_events(history.events)
     tables, rows, alarms, warm = [], [], [], []
+    silent: list[tuple[int, int]] = []
+    codes = {name: code for code, name in enumerate(history.names)}
     masked: dict[str, int] = {}
     start = 0
     for chunk in history.chunks():
         outcome = engine.decide(chunk)
         tables.append(decision_table(outcome, chunk, arms, fleet, None))
+        tables.append(silence_table(outcome.silences, arms, fleet, None))
+        silent += [(codes[vehicle], start) for vehicle, start in _silent(outcome)]
         rows.append(outcome.decisions.row + start)
         alarms.append(outcome.decisions.alarm)
         warm.append(outcome.status[outcome.decisions.row] == 0)
@@ -63,6 +68,7 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         history.faults,
         [*answered, *shifts.values()],
     )
+    decided = _with_silences(decided, silent)
     return Backtest(pa.concat_tables(tables), decided, headline(decided, fleet), masked)
 
 
@@ -74,3 +80,31 @@ def _shifts(outcome: Outcome, history: History, first: int) -> Iterator[Shift]:
         ts = int(history.batch.ts[row])
         ended = ts if episodes.change[place] == Change.CLOSED else None
         yield Shift(int(history.codes[row]), int(episodes.start[place]), ts, ended)
+
+
+def _silent(outcome: Outcome) -> Iterator[tuple[str, int]]:
+    """Vehicles that fell silent, and when."""
+    found = outcome.silences
+    for place in np.flatnonzero(found.change == Change.OPEN).tolist():
+        yield found.vehicle[place], int(found.start[place])
+
+
+def _with_silences(decided: Decided, silent: list[tuple[int, int]]) -> Decided:
+    """A row more for each silence (vehicle, start): an alarm, as healthy as the vehicle's reading before it. It is none
+    of the readings that a healthy day is counted by."""
+    if not silent:
+        return decided
+    codes, ts = (np.array(column, np.int64) for column in zip(*silent, strict=True))
+    order = np.lexsort((decided.ts, decided.codes))
+    keys = np.stack([decided.codes[order], decided.ts[order]])
+    before = [
+        np.searchsorted(keys[0], code) + np.searchsorted(keys[1][keys[0] == code], at, "right") - 1
+        for code, at in zip(codes.tolist(), ts.tolist(), strict=True)
+    ]
+    return decided._replace(
+        codes=np.concatenate([decided.codes, codes]),
+        ts=np.concatenate([decided.ts, ts]),
+        alarm=np.concatenate([decided.alarm, np.ones(len(ts), np.bool_)]),
+        warm=np.concatenate([decided.warm, np.zeros(len(ts), np.bool_)]),
+        health=np.concatenate([decided.health, decided.health[order[before]]]),
+    )

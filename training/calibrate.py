@@ -85,6 +85,8 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
         checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
     if frame.basis:
         checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), of_kind["born_ill"]))
+    if frame.rhythm:
+        checks = checks._replace(silence=_silence(judged, of_kind["silence"]))
     return model._replace(k=k, checks=checks)
 
 
@@ -109,6 +111,14 @@ def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
     part = 2.0 / (9.0 * signals)
     by_chance = (1.0 - part + NormalDist().inv_cdf(1.0 - chance) * math.sqrt(part)) ** 1.5
     return float(np.float32(max(seen, by_chance)))
+
+
+def _silence(judged: Judged, allowed: float) -> float:
+    """How many of its own rhythms a vehicle may be silent: the smallest number that at most `allowed` of the healthy
+    gaps pass, half as much again where none of them may, and no fewer than two."""
+    gaps = -np.sort(-judged.matrix.gap[judged.warm | judged.young])
+    seen = float(gaps[min(int(allowed), len(gaps) - 1)]) * (1.01 if allowed >= 1 else 1.5)
+    return float(np.float32(max(seen, 2.0)))
 
 
 def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> NDArray[np.float32]:

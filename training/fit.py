@@ -19,7 +19,7 @@ from training.calibrate import Judged, calibrate
 from training.families import FAMILIES, Evidence, Fitted
 from training.families.abrupt import add_abrupt
 from training.figures import Figures
-from training.frame import fit_frame, noise_covariance, normalised
+from training.frame import fit_frame, noise_covariance, normalised, usual_gap
 from training.history import History, Split
 from training.matrix import build_matrix
 
@@ -118,7 +118,9 @@ def check_reach(detector: OnnxDetector, features: NDArray[np.float32], k: float)
 
 def _frame(fleet: Fleet, train: History, seed: int) -> Frame:
     healthy = train.health == HEALTHY
-    return fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed)
+    clock = fleet.fleet.time_unit != "cycles" and fleet.threshold.share.silence > 0
+    rhythm = usual_gap(train.codes, train.batch.ts) if clock else 0.0
+    return fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed, rhythm)
 
 
 def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence:

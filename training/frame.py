@@ -38,10 +38,26 @@ class _Regimes:
         return regime
 
 
-def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_], seed: int) -> Frame:
+def usual_gap(codes: NDArray[np.int64], ts: NDArray[np.int64]) -> float:
+    """The 99 % point of the ticks between two readings of a vehicle; rows in order of time. 0 where there are none."""
+    order = np.argsort(codes, kind="stable")
+    same = codes[order][1:] == codes[order][:-1]
+    gaps = np.diff(ts[order])[same]
+    return float(np.quantile(gaps, 0.99)) if len(gaps) else 0.0
+
+
+def fit_frame(
+    fleet: Fleet,
+    values: Floats,
+    codes: NDArray[np.int64],
+    healthy: NDArray[np.bool_],
+    seed: int,
+    rhythm: float = 0.0,
+) -> Frame:
     """The frame of `values` [n, columns] (rows of training vehicles in order of time, `codes` their vehicles).
 
-    Means and spreads come from `healthy` rows; the prior from each vehicle's first `burn_in` rows.
+    Means and spreads come from `healthy` rows; the prior from each vehicle's first `burn_in` rows; `rhythm` is that of
+    `Frame`, as `usual_gap` measures it.
     Raises DataError where no healthy row is there.
     """
     signals = len(fleet.signals)
@@ -76,6 +92,7 @@ def fit_frame(fleet: Fleet, values: Floats, codes: NDArray[np.int64], healthy: N
         basis=_tuples(basis),
         between=tuple(spread.tolist()),
         step=_isolated_steps(z, codes, healthy),
+        rhythm=rhythm,
     )
 
 

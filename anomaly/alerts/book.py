@@ -40,10 +40,10 @@ class AlertBook:
     def apply(self, outcome: Outcome, batch: Batch, fleet: Fleet, arms: Sequence[Arm]) -> list[Alert]:
         """The alerts that `outcome`, of `batch` scored by `arms`, leads to, in order."""
         alerts: list[Alert] = []
-        changes = _changes(outcome)
+        changes = [*_changes(outcome), *_silences(outcome)]
         if changes:
             scene = _Scene(outcome, batch, fleet, arms)
-            for change in changes:
+            for change in sorted(changes, key=lambda change: (change.row, change.waited)):
                 alerts += self._follow(change, scene)
         return alerts
 
@@ -68,7 +68,7 @@ class AlertBook:
             self._open[_place(alert)] = alert
 
     def _follow(self, change: _Change, scene: _Scene) -> list[Alert]:
-        vehicle = scene.batch.vehicles[change.row]
+        vehicle = change.vehicle or scene.batch.vehicles[change.row]
         before = self._open.get((vehicle, change.kind.label))
         if change.change == Change.CLOSED:
             return [] if before is None or before.start != change.start else [self._close(before, change, scene)]
@@ -104,6 +104,8 @@ class _Change(NamedTuple):
     level: float
     alarms: int
     arm: int
+    vehicle: str = ""
+    waited: bool = False
 
 
 class _Scene(NamedTuple):
@@ -124,8 +126,30 @@ def _changes(outcome: Outcome) -> list[_Change]:
     ]
 
 
+def _silences(outcome: Outcome) -> list[_Change]:
+    found = outcome.silences
+    told = zip(found.row.tolist(), found.change.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
+    return [
+        _Change(
+            row,
+            Kind.SILENCE,
+            Change(change),
+            start,
+            end,
+            start,
+            1.0,
+            1,
+            int(found.arm[place]),
+            found.vehicle[place],
+            bool(found.waited[place]),
+        )
+        for place, (row, change, start, end) in enumerate(told)
+    ]
+
+
 def _describe(change: _Change, scene: _Scene, before: Alert | None) -> Alert:
-    subject = {"vehicle": scene.batch.vehicles[change.row]}
+    subject = {"vehicle": change.vehicle or scene.batch.vehicles[change.row]}
+    known = change.kind != Kind.SILENCE
     place = int(np.searchsorted(scene.outcome.evidence.row, change.row))
     arm = scene.arms[change.arm]
     severity = max(severity_of(change.kind, change.level), before.severity if before else 1)
@@ -139,11 +163,11 @@ def _describe(change: _Change, scene: _Scene, before: Alert | None) -> Alert:
         severity=severity,
         level=change.level,
         count=change.alarms,
-        signals=_signals(change, place, scene),
+        signals=_signals(change, place, scene) if known else [],
         model=arm.model.name,
         arm=arm.name,
         text="",
-        regime=int(scene.outcome.evidence.regime[place]),
+        regime=int(scene.outcome.evidence.regime[place]) if known else None,
     )
     return _said(alert, scene.fleet)
 

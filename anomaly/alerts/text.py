@@ -10,6 +10,8 @@ from anomaly.fleet import TimeUnit
 from anomaly.telemetry.records import Alert, SignalShare
 
 MOST_SIGNALS = 3
+_STRONG = ("fault", "abrupt", "born_ill", "cohort")
+"""Kinds of which an alert says how strong it was at most."""
 
 _INSTANCE = re.compile(r"Left|Right|Front|Rear|Middle|DriverSide|PassengerSide|[A-Za-z]*\d+")
 """Branches by which the Vehicle Signal Specification tells like parts apart."""
@@ -21,19 +23,30 @@ def sentence(alert: Alert, unit: TimeUnit) -> str:
     "vehicle 7: coolant_c 91.5 degC, 3.1 above the expected 88.4 (61 %) since 2025-03-01 06:00 UTC; level 1.8"
     """
     subject = " ".join(f"{kind} {name}" for kind, name in alert.subject.items())
-    named = alert.signals[:MOST_SIGNALS]
-    if alert.kind == "sensor":
-        what = f"sensor fault, unusable values of {_listed([short(signal.name) for signal in named])}"
-        strength = f"{alert.count} readings"
-    else:
-        what = "; ".join(map(_deviation, named)) or "unlike what is normal for it"
-        strength = f"level {alert.level:.3g}"
+    what, strength = _told(alert, unit)
     if alert.state == "closed" and alert.end is not None:
         span = f"from {when(alert.start, unit)} to {when(alert.end, unit)}"
-        strength = strength if alert.kind == "sensor" else f"{alert.count} alarms, highest {strength}"
+        strength = f"{alert.count} alarms, highest {strength}" if alert.kind in _STRONG else strength
     else:
         span = f"since {when(alert.start, unit)}"
-    return f"{subject}: {what} {span}; {strength}"
+    return "; ".join(filter(None, [f"{subject}: {what} {span}", strength]))
+
+
+def _told(alert: Alert, unit: TimeUnit) -> tuple[str, str]:
+    """What an alert is about, and how strong it is or what is asked."""
+    named = alert.signals[:MOST_SIGNALS]
+    deviations = "; ".join(map(_deviation, named)) or "unlike what is normal for it"
+    if alert.kind == "sensor":
+        return f"sensor fault, unusable values of {_listed([short(signal.name) for signal in named])}", (
+            f"{alert.count} readings"
+        )
+    if alert.kind == "silence":
+        return "no reading for longer than is usual for it", ""
+    if alert.kind == "lasting_shift":
+        asked = "" if alert.state == "closed" else f"normal since {when(alert.onset or alert.start, unit)}? Answer it"
+        return f"changed for good: {deviations}", asked
+    opening = {"born_ill": "unlike others from the first day: ", "abrupt": "suddenly: "}.get(alert.kind, "")
+    return f"{opening}{deviations}", f"level {alert.level:.3g}"
 
 
 def when(ts: int, unit: TimeUnit) -> str:

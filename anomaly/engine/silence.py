@@ -71,7 +71,7 @@ def unheard(
     for i in range(slots.shape[0]):
         slot = slots[i]
         quiet = state.u1[slot, FLAGS] & SILENT == 0 and state.u1[slot, MAINTENANCE] == 0
-        if quiet and state.f4[slot, RHYTHM] > F4(0.0):
+        if quiet and state.i8[slot, LAST_TS] != NEVER and state.f4[slot, RHYTHM] > F4(0.0):
             times = policies.k_silence[max(arms[slot], 0)]
             if times < np.inf and limit(state.i8[slot, LAST_TS], state.f4[slot, RHYTHM], times) < before:
                 found[count] = slot

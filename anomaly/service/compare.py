@@ -67,7 +67,7 @@ def _plain(table: Any, since: Since, placed: bool) -> Any:
     columns = [name for name in decisions.schema().names if placed or name not in PLACE]
     wanted = pc.greater_equal(table["ts"], since.ts)
     if placed:
-        wanted = pc.and_(wanted, pc.greater_equal(table["offset"], since.offset))
+        wanted = pc.and_(wanted, pc.fill_null(pc.greater_equal(table["offset"], since.offset), True))
     table = table.filter(wanted).select(columns)
     text = [pa.string() if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
     return table.cast(pa.schema(list(zip(columns, text, strict=True))))

@@ -17,6 +17,7 @@ from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError, StateError
 from anomaly.feedback import decisions
 from anomaly.feedback.archive import read_table, reading_schema
+from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.compare import Replayed, Since, compare
@@ -103,6 +104,8 @@ class Player:
             outcome = self._engine.decide(batch)
             kept = decisions.keep(outcome, batch, self._fleet)
             yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
+            if len(outcome.silences.row):
+                yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)
 
 
 class _Recorded(NamedTuple):
@@ -213,10 +216,11 @@ def _compare(logged: Any, tables: list[Any], since: Since, placed: bool) -> Repl
 
 def _of_run(logged: Any, players: Mapping[int, Player]) -> Any:
     """Those that the run itself logged: an earlier one may have logged others, and it may still go on."""
-    partition, offset = logged["partition"].to_numpy(), logged["offset"].to_numpy()
+    partition, offset = logged["partition"].to_numpy(), logged["offset"].fill_null(-1).to_numpy()
     own = np.zeros(len(logged), np.bool_)
     for number, player in players.items():
-        own |= (partition == number) & (offset >= player.start) & (offset < player.end)
+        placed = (offset >= player.start) & (offset < player.end)
+        own |= (partition == number) & (placed | (offset < 0))
     return logged.filter(own)
 
 

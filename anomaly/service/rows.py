@@ -10,6 +10,7 @@ from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.errors import DataError
 from anomaly.feedback import archive, decisions
+from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
 from anomaly.service.failpoints import failpoint
 from anomaly.service.store import LostPartition, PartitionStore
@@ -44,6 +45,9 @@ class LogRows:
         rows = decisions.keep(outcome, batch, self._fleet)
         if len(rows):
             self._kept.append(decisions.kept(outcome, batch, rows))
+        if len(outcome.silences.row):
+            table = silence_table(outcome.silences, arms, self._fleet, self._partition)
+            self._pieces += [_packed(DECISIONS, table, int(batch.offsets[-1]))] if len(table) else []
         if self._fleet.log.archive == "all":
             self._readings.append(batch.spelled())
         self._count += len(batch)
@@ -65,14 +69,16 @@ class LogRows:
         return taken
 
 
-def _packed(name: str, table: Any) -> Rows:
+def _packed(name: str, table: Any, offset: int | None = None) -> Rows:
+    """`offset` is that of the reading after which rows came that have none."""
     import pyarrow as pa
 
     offsets = table["offset"]
+    first, last = (offset, offset) if offset is not None else (offsets[0].as_py(), offsets[-1].as_py())
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_table(table)
-    return Rows(name, offsets[0].as_py(), offsets[-1].as_py(), sink.getvalue().to_pybytes())
+    return Rows(name, first, last, sink.getvalue().to_pybytes())
 
 
 def unpacked(rows: Iterable[Rows]) -> list[Any]:
