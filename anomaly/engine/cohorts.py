@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from anomaly.telemetry.text import Coded
 
 MANY = 1 << 16
 """Combinations of words beyond which those that occur are found by sorting."""
+UNKNOWN = -2
 
 
 class CohortTable:
@@ -26,7 +28,7 @@ class CohortTable:
         self.changed: set[int] = set()
         self._words: list[Sequence[str | None]] = []
         self._sizes: list[int] = []
-        self._known: dict[int, int] = {}
+        self._known = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -46,16 +48,19 @@ class CohortTable:
             combined = combined * len(column.words) + column.codes
         words = [column.words for column in columns]
         sizes = [len(each) for each in words]
-        same = sizes == self._sizes and all(a is b for a, b in zip(words, self._words, strict=True))
-        if not same:
-            self._words, self._sizes, self._known = words, sizes, {}
-        distinct = np.flatnonzero(np.bincount(combined)) if np.prod(sizes) < MANY else np.unique(combined)
-        known = self._known
-        for code in distinct.tolist():
-            if code not in known:
-                known[code] = self._number(code)
-        found = np.array([known[code] for code in distinct.tolist()], np.int64)
-        return found[np.searchsorted(distinct, combined)] if len(found) > 1 else np.repeat(found, count)
+        combinations = math.prod(sizes)
+        if combinations > MANY:
+            distinct, place = np.unique(combined, return_inverse=True)
+            self._words, self._sizes = words, []
+            return np.array([self._number(code) for code in distinct.tolist()], np.int64)[place]
+        if sizes != self._sizes or not all(a is b for a, b in zip(words, self._words, strict=True)):
+            self._words, self._sizes, self._known = words, sizes, np.full(combinations, UNKNOWN, np.int64)
+        found = self._known[combined]
+        if count and found.min() == UNKNOWN:
+            for code in np.unique(combined[found == UNKNOWN]).tolist():
+                self._known[code] = self._number(code)
+            found = self._known[combined]
+        return found
 
     def _number(self, code: int) -> int:
         """The cohort of one combination of words."""

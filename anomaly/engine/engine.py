@@ -322,19 +322,20 @@ class Engine:
 
     def _decisions(self, slots: NDArray[np.int64], made: _Made) -> Decisions:
         settled, rows = made.settled, np.flatnonzero(made.observed.status <= 1)
-        kind, kinds = settled.kind[rows], settled.kinds[rows]
+        own = slice(None) if len(rows) == len(slots) else rows
+        kinds = settled.kinds[own]
         return Decisions(
             row=rows,
-            score=settled.score[rows],
-            threshold=settled.threshold[rows],
-            level=settled.level[rows],
-            warm=made.observed.warm[rows],
+            score=settled.score[own],
+            threshold=settled.threshold[own],
+            level=settled.level[own],
+            warm=made.observed.warm[own],
             alarm=(kinds & ~np.uint16(1 << Kind.SENSOR)) > 0,
-            kind=kind,
+            kind=settled.kind[own],
             kinds=kinds,
-            arm=self._state.arms[slots[rows]],
-            episode_start=settled.start[rows],
-            episode_count=settled.nth[rows],
+            arm=self._state.arms[slots[own]],
+            episode_start=settled.start[own],
+            episode_count=settled.nth[own],
         )
 
     def delta(self) -> Iterator[bytes]:

@@ -85,7 +85,7 @@ def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) 
         signals = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_SIGNALS]
         share = np.take_along_axis(shares, signals, axis=1)
     region = batch.context.get("region") or Coded.nothing(len(batch))
-    if len(place) == len(batch):
+    if len(place) == len(batch) and (place == np.arange(len(batch))).all():
         return Kept(batch.vehicles.spelled(), region, batch.ts, batch.offsets, decisions, wrong, signals, share)
     vehicles = batch.vehicles.take(place).spelled()
     return Kept(vehicles, region.take(place), batch.ts[place], batch.offsets[place], decisions, wrong, signals, share)

@@ -96,8 +96,9 @@ class Contexts:
 
     def number(self, text: Text) -> NDArray[np.int64]:
         """Numbers of n contexts, int64[n]; -1 for what is no context, and for all if they are too many."""
+        rows, place = text.grouped()
         try:
-            numbers, new = self._index.number(text)
+            numbers, new = self._index.number(text.take(rows))
         except OverflowError:
             return np.full(len(text), -1, np.int64)
         for number, context in zip(new.tolist(), self._index.names(new).tobytes(), strict=True):
@@ -106,7 +107,7 @@ class Contexts:
             self._all_good = self._all_good and found is not None
             if found is not None:
                 self._code[:, number] = [words.number(word) for words, word in zip(self._words, found, strict=True)]
-        return numbers if self._all_good else np.where(self._good[numbers], numbers, -1)
+        return (numbers if self._all_good else np.where(self._good[numbers], numbers, -1))[place]
 
     def columns(self, numbers: NDArray[np.int64]) -> list[Coded]:
         """The fields of contexts by number, one column each; MOST_CONTEXTS is the number of none."""
