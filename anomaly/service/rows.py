@@ -24,6 +24,9 @@ LOGS = (DECISIONS, ARCHIVE)
 PIECE = 65_536
 """Readings after which what is to be logged of them is packed: a checkpoint then has little left to do."""
 
+PORTION = 1 << 23
+"""Bytes of rows after which a cut begins another file: unpacked they are a few times as many, and all in memory."""
+
 
 class LogRows:
     """What one partition has to log since the last checkpoint: columns that become Arrow, piece by piece."""
@@ -89,7 +92,7 @@ def unpacked(rows: Iterable[Rows]) -> list[Any]:
 
 
 def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> None:
-    """Make files of all rows in the store below `folder`, record them, and drop the rows.
+    """Make files of all rows in the store below `folder`, one a portion, record them, and drop the rows.
 
     Raises LostPartition, and leaves no file, if the partition is somebody else's by now.
     """
@@ -99,11 +102,10 @@ def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> No
     written: dict[str, list[str]] = {}
     try:
         for name in LOGS:
-            rows = store.rows(name)
-            if rows:
+            for rows in store.portions(name, PORTION):
                 file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
-                written[name] = archive.write_cut(_joined(rows), folder / name, fleet, file)
-        pa.default_memory_pool().release_unused()
+                written.setdefault(name, []).extend(archive.write_cut(_joined(rows), folder / name, fleet, file))
+                pa.default_memory_pool().release_unused()
         failpoint("cut.after_write")
         store.record_cut(written)
     except DataError as error:

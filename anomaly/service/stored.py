@@ -227,6 +227,18 @@ class StoreReader:
         query = "SELECT name, first, last, ipc FROM rows WHERE name = ? ORDER BY id"
         return [Rows(*row) for row in self._query(query, name)]
 
+    def portions(self, name: str, size: int) -> Iterator[list[Rows]]:
+        """The same in portions, each read when asked for: of `size` bytes or a little more, the last of the rest."""
+        query = "SELECT name, first, last, ipc FROM rows WHERE name = ? AND id BETWEEN ? AND ? ORDER BY id"
+        first, held = None, 0
+        for number, length in self._query("SELECT id, length(ipc) FROM rows WHERE name = ? ORDER BY id", name):
+            first, held, last = number if first is None else first, held + length, number
+            if held >= size:
+                yield [Rows(*row) for row in self._query(query, name, first, last)]
+                first, held = None, 0
+        if first is not None:
+            yield [Rows(*row) for row in self._query(query, name, first, last)]
+
     @contextmanager
     def still(self) -> Iterator[None]:
         """All that is read inside is as it was at the first read, whatever the owner writes meanwhile."""

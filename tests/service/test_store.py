@@ -129,6 +129,18 @@ def test_a_cut_drops_the_rows_it_records(path: Path) -> None:
     assert store.files() == {"decisions": ["one", "two"]}
 
 
+@pytest.mark.parametrize(("size", "lengths"), [(1, [1, 1, 1, 1, 1]), (4, [2, 2, 1]), (6, [3, 2]), (99, [5])])
+def test_rows_come_in_portions(path: Path, size: int, lengths: list[int]) -> None:
+    """Every row of the log once, in order, and no portion much larger than it should be."""
+    store = PartitionStore(path, IDENTITY)
+    rows = [Rows("archive", first, first, bytes([first] * 2)) for first in range(5)]
+    store.checkpoint(NOTHING._replace(rows=(*rows[:2], Rows("decisions", 0, 0, b"d"), *rows[2:])))
+    portions = list(store.portions("archive", size))
+    assert [len(portion) for portion in portions] == lengths
+    assert [row for portion in portions for row in portion] == rows == store.rows("archive")
+    assert list(store.portions("nothing", size)) == []
+
+
 def test_a_stopped_owner_inside_a_transaction_is_waited_for(path: Path) -> None:
     """The new owner waits and says so, and has the partition when the transaction ends."""
     PartitionStore(path, IDENTITY).close()
