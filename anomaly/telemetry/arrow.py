@@ -59,6 +59,7 @@ class ArrowDecoder:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._plans: list[_Plan] = []
+        self._said: dict[str, tuple[Any, list[str | None]]] = {}
 
     def decode(self, values: Sequence[bytes], offsets: NDArray[np.int64]) -> Decoded:
         """Decode n messages, `offsets` int64[n]: each ends as readings in the batch, or as one failure."""
@@ -107,14 +108,31 @@ class ArrowDecoder:
         part.select(plan.places).validate(full=True)
         if plan.v is not None:
             _check_version(part.column(plan.v))
-        context = [_words(None if place is None else part.column(place), part.num_rows) for place in plan.context]
+        fields, places = self._fleet.context_fields, plan.context
+        columns = [None if place is None else part.column(place) for place in places]
+        context = {
+            field: Coded.nothing(part.num_rows) if column is None else self._coded(field, column)
+            for field, column in zip(fields, columns, strict=True)
+        }
         return Batch(
             _vehicles(part.column(plan.vehicle)),
             _ticks(part.column(plan.ts), self._fleet.fleet.time_unit),
             _values(part, plan, len(self._fleet.columns)),
-            dict(zip(self._fleet.context_fields, context, strict=True)),
+            context,
             np.full(part.num_rows, offset, np.int64),
         )
+
+    def _coded(self, field: str, column: Any) -> Coded:
+        """A column of text as codes; their words are one list for as long as messages say the same ones."""
+        encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
+        said, indices = encoded.dictionary, encoded.indices
+        if field not in self._said or not self._said[field][0].equals(said):
+            words = said.to_pylist()
+            self._said[field] = pa.array(words, said.type), [*words, None]
+        words = self._said[field][1]
+        if indices.null_count:
+            indices = indices.cast(pa.int64()).fill_null(len(words) - 1)
+        return Coded(indices.to_numpy().astype(np.int32), words)
 
 
 def _make_plan(schema: Any, fleet: Fleet) -> _Plan:
@@ -237,19 +255,6 @@ def _matrix(part: Any, single: bool) -> NDArray[np.float32]:
     double = pa.RecordBatch.from_arrays(columns, names=part.schema.names)
     with np.errstate(over="ignore"):
         return double.to_tensor(null_to_nan=True, row_major=True).to_numpy().astype(np.float32)  # type: ignore[no-any-return]
-
-
-def _words(column: Any, count: int) -> Coded:
-    """A column of text as codes."""
-    if column is None:
-        return Coded.nothing(count)
-    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
-    words, indices = encoded.dictionary.to_pylist(), encoded.indices
-    if not indices.null_count:
-        return Coded(indices.to_numpy().astype(np.int32), words)
-    codes = indices.fill_null(0).to_numpy().astype(np.int32)
-    codes[indices.is_null().to_numpy(zero_copy_only=False)] = len(words)
-    return Coded(codes, [*words, None])
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,6 +32,8 @@ from anomaly.telemetry.text import Coded, Text
 _LONGEST_LEARNED = 65_536
 _KEPT_BYTES = 1 << 25
 MOST_CONTEXTS = 16_384
+_MANY = 64
+"""Contexts from which on it pays to look those up once that are the same."""
 _LONGEST_PAUSE = 64
 
 Fields = tuple[str | None, ...]
@@ -96,9 +98,14 @@ class Contexts:
 
     def number(self, text: Text) -> NDArray[np.int64]:
         """Numbers of n contexts, int64[n]; -1 for what is no context, and for all if they are too many."""
+        if len(text) < _MANY:
+            return self._numbers(text)
         rows, place = text.grouped()
+        return self._numbers(text.take(rows))[place]
+
+    def _numbers(self, text: Text) -> NDArray[np.int64]:
         try:
-            numbers, new = self._index.number(text.take(rows))
+            numbers, new = self._index.number(text)
         except OverflowError:
             return np.full(len(text), -1, np.int64)
         for number, context in zip(new.tolist(), self._index.names(new).tobytes(), strict=True):
@@ -107,7 +114,7 @@ class Contexts:
             self._all_good = self._all_good and found is not None
             if found is not None:
                 self._code[:, number] = [words.number(word) for words, word in zip(self._words, found, strict=True)]
-        return (numbers if self._all_good else np.where(self._good[numbers], numbers, -1))[place]
+        return numbers if self._all_good else np.where(self._good[numbers], numbers, -1)
 
     def columns(self, numbers: NDArray[np.int64]) -> list[Coded]:
         """The fields of contexts by number, one column each; MOST_CONTEXTS is the number of none."""

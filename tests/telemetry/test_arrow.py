@@ -163,3 +163,18 @@ def test_spoiled_messages_never_hurt(options: dict[str, Any]) -> None:
         assert len(found.failures) + (len(found.batch) > 0) == 1
         assert all(len(name) <= 200 for name in found.batch.vehicles)
         assert all(len(list(column)) == len(found.batch) for column in found.batch.context.values())
+
+
+def test_words_are_one_list_while_messages_say_the_same() -> None:
+    """What comes after the decoder may know a list again; other words are another list, and null is None."""
+    decoder = Decoder(FLEET)
+
+    def types_of(*words: str | None) -> Any:
+        column = pa.array(words, pa.string()).dictionary_encode()
+        value = message(GOOD | {"type": column, "ts": [5, 6]})
+        return decoder.decode([value], np.arange(1)).batch.context["type"]
+
+    first, again, other = types_of("x", "y"), types_of("x", "y"), types_of("z", None)
+    assert first.words is again.words
+    assert (list(first), list(again), list(other)) == (["x", "y"], ["x", "y"], ["z", None])
+    assert list(first) == ["x", "y"]
