@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import arrays, layout
-from anomaly.engine.events import RESTARTS, Event, Kept
+from anomaly.engine.events import RESTARTS, Action, Event, Kept
 from anomaly.engine.layout import Observed
 from anomaly.engine.outcome import Applied
 
+EXCUSES = (Action.RETIRE, Action.BEGIN)
+"""Events after which silence is meant: they may wait for a reading that never comes."""
+DONE = -1
+"""The action of an event that took effect while it still stands in the arrays."""
 KeptBaseline = Callable[[str, str], Kept | None]
 
 
@@ -27,6 +31,7 @@ class Chain:
         self._waiting: dict[str, list[Event]] = {}
         self._linked: list[Event] = []
         self._headed: list[int] = []
+        self._taken: list[tuple[int, Event]] = []
         self.arrays = arrays.waiting([], [], signals)
         self.stale = False
         """Whether `link` has to be called before the next batch."""
@@ -49,9 +54,16 @@ class Chain:
         self.stale = self.changed = True
         return True
 
-    def of(self, vehicle: str) -> Sequence[Event]:
-        """What waits for a vehicle."""
-        return self._waiting.get(vehicle, ())
+    def take(self, vehicle: str, now: int, row: int) -> Event | None:
+        """The first event that waits for a silent vehicle since `now` or before and means that silence; it takes effect
+        after the reading at `row` of the batch. Others go on waiting."""
+        for event in self._waiting.get(vehicle, ()):
+            if event.ts <= now and event.action in EXCUSES:
+                if event in self._linked:
+                    self.arrays.action[self._linked.index(event)] = DONE
+                self._taken.append((row, event))
+                return event
+        return None
 
     def link(self, slot_of: Callable[[str], int | None], heads: NDArray[np.int32]) -> None:
         """Chain the events of each vehicle that is here; `heads` [slots] are where each slot's begin, -1: nowhere."""
@@ -86,17 +98,26 @@ class Chain:
 
     def applied(self, observed: Observed, count: int) -> Applied:
         """The events that took effect in a batch; they wait no more."""
-        places = observed.event[:count].tolist()
-        events, kept = [self._linked[place] for place in places], []
-        for place, event in zip(places, events, strict=True):
-            had = event.action in RESTARTS and self.arrays.kept_ts[place] != layout.NEVER
-            kept.append(self.arrays.kept[place].tobytes() if had else b"")
-            waiting = self._waiting[event.vehicle]
-            waiting.remove(event)
-            if not waiting:
-                del self._waiting[event.vehicle]
-            self.stale = self.changed = True
-        return Applied(observed.event_row[:count].copy(), events, kept)
+        taken, self._taken = self._taken, []
+        found = []
+        for row, place in zip(observed.event_row[:count].tolist(), observed.event[:count].tolist(), strict=True):
+            event, kept = self._linked[place], b""
+            if event.action in RESTARTS and self.arrays.kept_ts[place] != layout.NEVER:
+                kept = self.arrays.kept[place].tobytes()
+            if self.arrays.action[place] != DONE:
+                found.append((row, event, kept))
+        found += [(row, event, b"") for row, event in taken]
+        for _, event, _ in found:
+            self._forget(event)
+        rows = np.array([row for row, _, _ in found], np.int64)
+        return Applied(rows, [event for _, event, _ in found], [kept for _, _, kept in found])
+
+    def _forget(self, event: Event) -> None:
+        waiting = self._waiting[event.vehicle]
+        waiting.remove(event)
+        if not waiting:
+            del self._waiting[event.vehicle]
+        self.stale = self.changed = True
 
     def saved(self) -> list[tuple[Any, ...]]:
         """All that waits, as tuples."""

@@ -19,14 +19,12 @@ from anomaly.engine.observe import observe
 from anomaly.engine.outcome import NO_SILENCES, Change, Decisions, Kind, Outcome, Silences
 from anomaly.engine.settle import settle
 from anomaly.engine.state import VehicleState
-from anomaly.engine.view import VehicleView, view
+from anomaly.engine.view import VehicleView, shares, view
 from anomaly.errors import ConfigError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
-QUIETING = (Action.RETIRE, Action.BEGIN)
-"""Events that wait for a reading that may never come, and after which silence is meant."""
 REASONS = ("", "missing", "range", "step", "stuck", "dropout")
 
 
@@ -233,9 +231,14 @@ class Engine:
         self._assign_arms(slots)
         told = []
         for slot, vehicle in zip(slots.tolist(), self._state.index.names(slots).tolist(), strict=True):
-            if not any(event.ts <= now and event.action in QUIETING for event in self._chain.of(vehicle)):
+            excuse = self._chain.take(vehicle, now, row - 1)
+            if excuse is None:
                 self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.SILENT)
                 told.append(Unheard(row - 1, slot, self._state.limit(slot, self._policies)))
+            elif excuse.action == Action.RETIRE:
+                self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.RETIRED)
+            else:
+                self._state.arrays.u1[slot, layout.MAINTENANCE] = 1
         self._state.touch(slots)
         return told
 
@@ -369,6 +372,14 @@ class Engine:
     def digest(self) -> str:
         """Hex digest of all state, whatever the order in which vehicles came."""
         return self._state.digest(self._chain.saved())
+
+    def shares(self, vehicle: str) -> list[float]:
+        """The share of each signal in the score of a vehicle that is here, by its model; they sum to 1."""
+        slot = self._state.slot(vehicle)
+        if slot is None:
+            raise KeyError(vehicle)
+        scorer = self._arms[max(int(self._state.arms[slot]), 0)].model.scorer
+        return shares(slot, self._state, self._frame, self._limits.silent_after, scorer)
 
     def vehicle(self, vehicle: str, away: bytes | None = None) -> VehicleView | None:
         """What is known of a vehicle, None if it was never seen; `away`: its state if it was let go."""

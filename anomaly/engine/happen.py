@@ -12,6 +12,7 @@ from anomaly.engine.layout import (
     BEGAN_AGAIN,
     CONFIRMED,
     COUNT,
+    EXCUSED,
     F4,
     FLAGS,
     MAINTENANCE,
@@ -25,7 +26,7 @@ from anomaly.engine.layout import (
 )
 
 RESTART, UNDO, BEGIN, END = int(Action.RESTART), int(Action.UNDO), int(Action.BEGIN), int(Action.END)
-CONFIRM, ANSWER, ACCEPT = int(Action.CONFIRM), int(Action.ANSWER), int(Action.ACCEPT)
+CONFIRM, ANSWER, ACCEPT, RETIRE = int(Action.CONFIRM), int(Action.ANSWER), int(Action.ACCEPT), int(Action.RETIRE)
 
 
 @kernel
@@ -77,6 +78,17 @@ def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) ->
 
 
 @kernel
+def maintain(slot: int, action: int, state: State) -> int:
+    """Maintenance begins or ends, or the vehicle retired: silence is meant."""
+    times = int(state.u1[slot, MAINTENANCE])
+    if action == BEGIN:
+        state.u1[slot, MAINTENANCE] = np.uint8(min(times + 1, 255))
+    elif action == END:
+        state.u1[slot, MAINTENANCE] = np.uint8(max(times - 1, 0))
+    return EXCUSED
+
+
+@kernel
 def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> int:
     """One event takes effect; answers the bits of `note` that it leads to."""
     action = waiting.action[event]
@@ -91,10 +103,8 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
     elif action == UNDO:
         undo(slot, event, burn_in, state, waiting)
         note = BEGAN_AGAIN
-    elif action == BEGIN:
-        state.u1[slot, MAINTENANCE] = np.uint8(min(int(state.u1[slot, MAINTENANCE]) + 1, 255))
-    elif action == END:
-        state.u1[slot, MAINTENANCE] = np.uint8(max(int(state.u1[slot, MAINTENANCE]) - 1, 0))
+    elif action in (BEGIN, END, RETIRE):
+        note = maintain(slot, action, state)
     elif action == CONFIRM:
         state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
     elif action == ANSWER:

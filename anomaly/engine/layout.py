@@ -22,11 +22,12 @@ REGIME, RUN, FLAGS, MAINTENANCE = 96, 97, 98, 99
 HEADER_BYTES = 100
 
 # Bits of FLAGS: a fault is confirmed, some signals learn their baseline again, the running episode is of kind born_ill,
-# a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are.
-CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED = 1, 2, 4, 8, 16, 32
+# a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are,
+# the vehicle was retired.
+CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED = 1, 2, 4, 8, 16, 32, 64
 
 # Bits of `Observed.note`: what of a reading's moment the second pass has to know.
-IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED = 1, 2, 4, 8, 16
+IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED = 1, 2, 4, 8, 16, 32
 
 RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
 SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it

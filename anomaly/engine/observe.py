@@ -23,6 +23,7 @@ from anomaly.engine.layout import (
     COHORT,
     CONFIRMED,
     COUNT,
+    EXCUSED,
     F4,
     FAST,
     FLAGS,
@@ -362,7 +363,7 @@ def observe(
         out.status[i] = status
         if status > 1:
             continue
-        note = 0
+        note = EXCUSED if state.u1[slot, MAINTENANCE] > 0 else 0
         head = state.i4[slot, HEAD]
         while head >= 0 and waiting.ts[head] <= ts:
             note |= happen(slot, head, frame.burn_in, state, waiting)

@@ -18,6 +18,7 @@ from anomaly.engine.layout import (
     BEGAN_AGAIN,
     BORN,
     EPISODE_BYTES,
+    EXCUSED,
     F4,
     FAULT_EPISODE,
     FLAGS,
@@ -229,7 +230,9 @@ def settle(
             state.u1[slot, RUN] = 0
         times = policies.k_silence[arm]
         if judged and times < np.inf and observed.since[i] != NEVER and observed.rhythm[i] > F4(0.0):
-            silences = speak(i, slot, ts, observed.since[i], observed.rhythm[i], times, state, silences, out)
+            silences = speak(
+                i, slot, ts, observed.since[i], observed.rhythm[i], times, note & EXCUSED > 0, state, silences, out
+            )
         shifted = False
         kind = 0
         if judged:

@@ -6,7 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel
-from anomaly.engine.layout import F4, FLAGS, LAST_TS, MAINTENANCE, NEVER, RHYTHM, SILENT, Policies, Settled, State
+from anomaly.engine.layout import (
+    F4,
+    FLAGS,
+    LAST_TS,
+    MAINTENANCE,
+    NEVER,
+    RETIRED,
+    RHYTHM,
+    SILENT,
+    Policies,
+    Settled,
+    State,
+)
 from anomaly.engine.outcome import Change
 
 OPEN, END = int(Change.OPEN), int(Change.CLOSED)
@@ -39,21 +51,25 @@ def speak(
     since: int,
     rhythm: np.float32,
     times: np.float32,
+    excused: bool,
     state: State,
     silences: int,
     out: Settled,
 ) -> int:
-    """A reading ends the silence before it, or shows one that nobody saw; answers how many changes of silences there
-    are now."""
+    """A reading ends the silence before it, or shows one that nobody saw, if it is not `excused`.
+
+    Answers how many changes of silences there are now.
+    """
     start = limit(since, rhythm, times)
     known = state.u1[slot, FLAGS] & SILENT > 0
-    if not known and ts > start:
+    late = ts > start and not known and not excused and state.u1[slot, FLAGS] & RETIRED == 0
+    if late:
         out.silence_row[silences], out.silence[silences], out.silence_start[silences] = i, OPEN, start
         silences += 1
-    if known or ts > start:
+    if known or late:
         out.silence_row[silences], out.silence[silences], out.silence_start[silences] = i, END, start
         silences += 1
-    state.u1[slot, FLAGS] &= np.uint8(255 - SILENT)
+    state.u1[slot, FLAGS] &= np.uint8(255 - SILENT - RETIRED)
     return silences
 
 
@@ -70,7 +86,7 @@ def unheard(
     count = 0
     for i in range(slots.shape[0]):
         slot = slots[i]
-        quiet = state.u1[slot, FLAGS] & SILENT == 0 and state.u1[slot, MAINTENANCE] == 0
+        quiet = state.u1[slot, FLAGS] & (SILENT | RETIRED) == 0 and state.u1[slot, MAINTENANCE] == 0
         if quiet and state.i8[slot, LAST_TS] != NEVER and state.f4[slot, RHYTHM] > F4(0.0):
             times = policies.k_silence[max(arms[slot], 0)]
             if times < np.inf and limit(state.i8[slot, LAST_TS], state.f4[slot, RHYTHM], times) < before:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from anomaly.engine import layout
 from anomaly.engine.frame import Frame
+from anomaly.engine.model import Scorer
 from anomaly.engine.state import VehicleState
 
 
 class VehicleView(NamedTuple):
-    """One vehicle's state for people: means and evidence in its signals' own order, evidence in healthy spreads."""
+    """One vehicle's state for people, lists in the order of the signals: `expected` is the sum of what is usual of the
+    fleet in this regime, of what its cohort adds and of what is its own, in the signals' units; `evidence` in healthy
+    spreads. `in_maintenance`, `fault_confirmed`: it does not learn; `shift_start`: of a lasting shift without answer.
+    """
 
     vehicle: str
     last_ts: int
@@ -18,9 +24,15 @@ class VehicleView(NamedTuple):
     warm: float
     regime: int
     expected: list[float]
+    fleet: list[float]
+    cohort: list[float]
+    own: list[float]
     evidence: list[float]
     quantiles: dict[str, float]
     episode_start: int | None
+    shift_start: int | None
+    in_maintenance: bool
+    fault_confirmed: bool
 
 
 def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> VehicleView:
@@ -30,17 +42,42 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     count = int(state.i4[slot, layout.COUNT])
     warm = min(1.0, count / frame.burn_in)
     regime = int(state.u1[slot, layout.REGIME])
-    usual = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else known.prior
-    expected = known.mean[regime] + usual / known.inv_sd[regime]
-    is_open = state.i4[slot, layout.ALARMS] > 0
+    baseline = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else known.prior
+    number = int(state.i4[slot, layout.COHORT])
+    sd = 1.0 / known.inv_sd[regime]
+    fleet = known.mean[regime] + known.prior * sd
+    cohort = vehicles.cohorts.arrays.shift[number] * sd if number >= 0 else 0.0 * sd
+    own = (baseline - known.prior) * sd
+    flags = int(state.u1[slot, layout.FLAGS])
     return VehicleView(
         vehicle=vehicle,
         last_ts=int(state.i8[slot, layout.LAST_TS]),
         readings=count,
         warm=warm,
         regime=regime,
-        expected=expected.tolist(),
+        expected=(fleet + cohort + own).tolist(),
+        fleet=fleet.tolist(),
+        cohort=cohort.tolist(),
+        own=own.tolist(),
         evidence=state.f4[slot, at.evidence : at.evidence + signals].tolist(),
         quantiles={key: float(vehicles.quantiles[row, slot]) for row, key in enumerate(vehicles.q_fleet)},
-        episode_start=int(state.i8[slot, layout.START]) if is_open else None,
+        episode_start=int(state.i8[slot, layout.START]) if state.i4[slot, layout.ALARMS] > 0 else None,
+        shift_start=int(state.i8[slot, layout.SHIFT_START]) if flags & layout.SHIFTED else None,
+        in_maintenance=bool(state.u1[slot, layout.MAINTENANCE] > 0),
+        fault_confirmed=bool(flags & layout.CONFIRMED),
     )
+
+
+def shares(slot: int, vehicles: VehicleState, frame: Frame, silent_after: int, scorer: Scorer) -> list[float]:
+    """The share of each signal in the score of the vehicle in a slot: by its model where evidence is all that this is
+    given, else by the squares of the evidence."""
+    state, at, signals = vehicles.arrays, vehicles.arrays.at, len(frame.signals)
+    heard = state.u1[slot, at.silent : at.silent + signals] <= silent_after
+    evidence = state.f4[slot, at.evidence : at.evidence + signals] * heard
+    if frame.features == "evidence":
+        features = np.zeros((1, frame.width), np.float32)
+        features[0, :signals] = evidence * np.float32(np.sqrt(signals / max(int(heard.sum()), 1)))
+        return [float(share) for share in scorer.contributions(features)[0]]
+    squares = evidence.astype(np.float64) ** 2
+    total = float(squares.sum())
+    return (squares / total if total > 0 else np.full(signals, 1.0 / signals)).tolist()

@@ -13,6 +13,7 @@ from anomaly.engine.engine import Engine
 from anomaly.engine.events import Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm
+from anomaly.engine.outcome import Outcome
 from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError, StateError
 from anomaly.feedback import decisions
@@ -59,18 +60,32 @@ class Player:
 
     def play(self, batch: Batch) -> list[Any]:
         """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
+        return [table for outcome, part in self._decided(batch) for table in self._tables(outcome, part)]
+
+    def follow(self, batch: Batch, vehicle: str) -> Iterator[tuple[Outcome, Batch, int]]:
+        """`batch` decided like `play` does; (outcome, readings, row among the decisions) for each of one vehicle."""
+        for outcome, part in self._decided(batch):
+            for place, row in enumerate(outcome.decisions.row.tolist()):
+                if part.vehicles[row] == vehicle:
+                    yield outcome, part, place
+
+    def _decided(self, batch: Batch) -> Iterator[tuple[Outcome, Batch]]:
+        """`batch` in the parts between which something was on the control log, and what came of each."""
         taken = [row for row, vehicle in enumerate(batch.vehicles) if vehicle in self._vehicles]
         batch = batch.take(np.array(taken, np.int64))
         batch = batch.rows(*np.searchsorted(batch.offsets, [self.start, self.end]).tolist())
-        tables: list[Any] = []
         start = 0
         while self._control and len(batch) and self._control[0].offset <= batch.offsets[-1]:
             row = self._control.pop(0)
             stop = int(np.searchsorted(batch.offsets, row.offset))
-            tables += self._decide(batch.rows(start, stop))
+            if stop > start:
+                part = batch.rows(start, stop)
+                yield self._engine.decide(part), part
             start = stop
             self._act(row)
-        return [*tables, *self._decide(batch.rows(start, len(batch)))]
+        if start < len(batch):
+            part = batch.rows(start, len(batch))
+            yield self._engine.decide(part), part
 
     def play_rows(self, batch: Batch) -> list[Any]:
         """The same for readings without offsets: restarts act by their time. DataError if models changed."""
@@ -86,6 +101,10 @@ class Player:
         """The vehicle after what was played so far, and the arm that it is in."""
         return self._engine.vehicle(vehicle), self._rollout.arms[self._rollout.assign(vehicle)]
 
+    def shares(self, vehicle: str) -> list[float]:
+        """The share of each signal in the vehicle's score after what was played so far."""
+        return self._engine.shares(vehicle)
+
     def _act(self, row: Control) -> None:
         if row.kind == "models":
             self._rollout, _ = self._repeat(row)
@@ -99,13 +118,11 @@ class Player:
     def _repeat(self, row: Control) -> tuple[Rollout, Frame]:
         return self._rollouts.repeat(row.payload, self._scratch / row.digest)
 
-    def _decide(self, batch: Batch) -> Iterator[Any]:
-        if len(batch):
-            outcome = self._engine.decide(batch)
-            kept = decisions.keep(outcome, batch, self._fleet)
-            yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
-            if len(outcome.silences.row):
-                yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)
+    def _tables(self, outcome: Outcome, batch: Batch) -> Iterator[Any]:
+        kept = decisions.keep(outcome, batch, self._fleet)
+        yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
+        if len(outcome.silences.row):
+            yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)
 
 
 class _Recorded(NamedTuple):

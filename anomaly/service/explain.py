@@ -1,0 +1,175 @@
+"""Why a vehicle was scored as it was, at its last reading or at a time in the past."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.alerts.text import when
+from anomaly.engine.outcome import Kind, Outcome
+from anomaly.engine.view import VehicleView
+from anomaly.errors import DataError
+from anomaly.fleet import Fleet
+from anomaly.service.replay import Player, Run, by_partition, stores
+from anomaly.service.rows import read_archive
+from anomaly.service.stored import partition_of_store
+from anomaly.telemetry.batch import Batch
+
+SHOWN = 400
+"""Readings of the past that are told."""
+
+
+class SignalPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One signal: its share of the score, and what it should have been: the sum of what is usual of the fleet in this
+    regime, of what the vehicle's cohort adds now, and of what is its own; `evidence` in healthy spreads."""
+
+    name: str
+    unit: str
+    share: float
+    actual: float | None
+    expected: float
+    fleet: float
+    cohort: float
+    own: float
+    evidence: float
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading: its level (1.0 is the line) and the kind of alarm, empty where there was none."""
+
+    ts: int
+    level: float
+    kind: str
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision with all that led to it. `warm` 0..1 is how much of the baseline is the vehicle's own, `missing` how
+    many readings it lacks to be warm; `onset` is when the score last rose above what is usual for the vehicle, null
+    where it is not above it; `past` are its readings up to this one, oldest first."""
+
+    vehicle: str
+    ts: int
+    model: str
+    arm: str
+    regime: int
+    score: float
+    threshold: float
+    level: float
+    kind: str
+    warm: float
+    missing: int
+    onset: int | None
+    in_maintenance: bool
+    fault_confirmed: bool
+    shift_since: int | None
+    signals: list[SignalPart]
+    past: list[Moment]
+
+
+class _Decided(NamedTuple):
+    """One reading of the vehicle: its row among the decisions of a part of the stream."""
+
+    outcome: Outcome
+    batch: Batch
+    row: int
+
+
+def explain_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None) -> Explained:
+    """The vehicle's last decision, or the last one at or before `at`: the archive is played again up to it.
+
+    Raises DataError if there is none.
+    """
+    for path in stores(fleet, run):
+        found = _of_partition(fleet, run, path, vehicle, at)
+        if found is not None:
+            return found
+    then = "" if at is None else f" at or before {when(at, fleet.fleet.time_unit)}"
+    raise DataError(f"no reading of vehicle {vehicle} was scored by group {run.group}{then}")
+
+
+def _of_partition(fleet: Fleet, run: Run, path: Path, vehicle: str, at: int | None) -> Explained | None:
+    partition = partition_of_store(path)
+    for number, batch in by_partition(read_archive(run.folder, fleet, run.group), fleet):
+        own = [
+            row for row, name in enumerate(batch.vehicles) if name == vehicle and (at is None or batch.ts[row] <= at)
+        ]
+        if number != partition or not own:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            player = Player(fleet, run, path, Path(scratch))
+            readings = batch.rows(0, int(np.max(own)) + 1)
+            decided = deque((_Decided(*found) for found in player.follow(readings, vehicle)), SHOWN)
+            return _explained(fleet, player, vehicle, list(decided))
+    return None
+
+
+def _explained(fleet: Fleet, player: Player, vehicle: str, decided: list[_Decided]) -> Explained | None:
+    view, arm = player.vehicle(vehicle)
+    if view is None or not decided:
+        return None
+    past = [_moment(each) for each in decided]
+    outcome, batch, place = decided[-1]
+    decisions = outcome.decisions
+    threshold = float(decisions.threshold[place])
+    usual = view.quantiles.get(arm.model.digest, arm.model.q_fleet) / threshold
+    return Explained(
+        vehicle=view.vehicle,
+        ts=past[-1].ts,
+        model=arm.model.name,
+        arm=arm.name,
+        regime=view.regime,
+        score=float(decisions.score[place]),
+        threshold=threshold,
+        level=past[-1].level,
+        kind=past[-1].kind,
+        warm=view.warm,
+        missing=max(0, fleet.baseline.burn_in - view.readings),
+        onset=_onset(past, usual),
+        in_maintenance=view.in_maintenance,
+        fault_confirmed=view.fault_confirmed,
+        shift_since=view.shift_start,
+        signals=_parts(fleet, view, player.shares(vehicle), batch.values[int(decisions.row[place])]),
+        past=past,
+    )
+
+
+def _onset(past: list[Moment], usual: float) -> int | None:
+    """Since when the level has been above the vehicle's usual one without a break."""
+    onset = None
+    for moment in reversed(past):
+        if moment.level <= usual:
+            break
+        onset = moment.ts
+    return onset
+
+
+def _parts(fleet: Fleet, view: VehicleView, shares: list[float], actual: NDArray[np.float32]) -> list[SignalPart]:
+    """All signals, the largest share first."""
+    parts = [
+        SignalPart(
+            name=name,
+            unit=signal.unit,
+            share=round(shares[j], 6),
+            actual=float(actual[j]) if np.isfinite(actual[j]) else None,
+            expected=view.expected[j],
+            fleet=view.fleet[j],
+            cohort=view.cohort[j],
+            own=view.own[j],
+            evidence=view.evidence[j],
+        )
+        for j, (name, signal) in enumerate(fleet.signals.items())
+    ]
+    return sorted(parts, key=lambda part: -part.share)
+
+
+def _moment(decided: _Decided) -> Moment:
+    decisions = decided.outcome.decisions
+    row = int(decisions.row[decided.row])
+    kind = Kind(int(decisions.kind[decided.row])).label
+    return Moment(ts=int(decided.batch.ts[row]), level=float(decisions.level[decided.row]), kind=kind)
