@@ -43,11 +43,8 @@ def _told(alert: Alert, unit: TimeUnit) -> tuple[str, str]:
     if alert.kind == "silence":
         return "no reading for longer than is usual for it", ""
     if alert.kind == "lasting_shift":
-        asked = (
-            ""
-            if alert.state == "closed"
-            else f"normal since {when(alert.onset or alert.start, unit)}? `anomaly feedback answer {alert.id}` says it"
-        )
+        began = when(alert.onset or alert.start, unit)
+        asked = "" if alert.state == "closed" else f"normal since {began}? `anomaly feedback answer {alert.id}` says it"
         return f"changed for good: {deviations}", asked
     opening = {"born_ill": "unlike others from the first day: ", "abrupt": "suddenly: "}.get(alert.kind, "")
     return f"{opening}{deviations}", f"level {alert.level:.3g}"
