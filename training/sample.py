@@ -12,7 +12,6 @@ from anomaly.errors import UsageError
 from anomaly.fleet import Fleet
 from anomaly.simulator.config import SimulationFile
 from anomaly.simulator.files import write
-from anomaly.simulator.simulate import simulate
 
 WHOLE_LOG = """
 [log]
@@ -49,7 +48,7 @@ def find_sample(seed: int | None, folder: Path) -> Sample:
             shutil.copyfile(shipped("samples") / name, folder / name)
     else:
         config = settings.load(shipped("samples") / "simulation.toml", SimulationFile).config
-        write(simulate(config, seed), folder)
+        write(config, seed, folder)
     with (folder / "fleet.toml").open("a", encoding="utf-8") as file:
         file.write(WHOLE_LOG)
     return Sample(

@@ -1,7 +1,18 @@
 """A physical fleet that fails in known ways. It never imports detectors, and shares no constant with them."""
 
 from anomaly.simulator.config import SimulationConfig, SimulationFile
-from anomaly.simulator.files import write
-from anomaly.simulator.simulate import Simulation, simulate
+from anomaly.simulator.files import Written, write
+from anomaly.simulator.scenarios import SCENARIOS, scenario
+from anomaly.simulator.simulate import Simulation, batch, simulate
 
-__all__ = ["Simulation", "SimulationConfig", "SimulationFile", "simulate", "write"]
+__all__ = [
+    "SCENARIOS",
+    "Simulation",
+    "SimulationConfig",
+    "SimulationFile",
+    "Written",
+    "batch",
+    "scenario",
+    "simulate",
+    "write",
+]

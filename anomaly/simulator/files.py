@@ -3,39 +3,82 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from anomaly.errors import DataError
+from anomaly.simulator import truth
 from anomaly.simulator.config import SimulationConfig
 from anomaly.simulator.signals import REGIME, SCORED, Channel
-from anomaly.simulator.simulate import Simulation
+from anomaly.simulator.simulate import arrivals, build_world, table_of
 
-TABLES = ("readings", "events", "labels", "truth")
+TABLES = ("events", "labels", "truth", "nuisances")
 ROW_GROUP = 1 << 17
 
 
-def write(simulation: Simulation, folder: Path) -> list[Path]:
-    """Write `readings`, `events`, `labels`, `truth` (.parquet), `fleet.toml` and `simulation.toml` into `folder`.
+class Written(NamedTuple):
+    """What was written: the files, how many readings, and the small tables."""
 
-    Files of these names are replaced. The same simulation gives the same bytes, with the same version of pyarrow.
+    files: list[Path]
+    readings: int
+    events: pa.Table
+    labels: pa.Table
+    truth: pa.Table
+    nuisances: pa.Table
+
+
+def write(config: SimulationConfig, seed: int, folder: Path) -> Written:
+    """Simulate a fleet and write it into `folder`, chunk by chunk, so that its size does not matter.
+
+    `readings`, `events`, `labels`, `truth` and `nuisances` (.parquet), `fleet.toml` and `simulation.toml`; where there
+    is a history also the two parts of the readings, `history.parquet` (what to train on) and `later.parquet`, by `ts`.
+    Files of these names are replaced. The same config and seed give the same bytes, with the same version of pyarrow.
     Raises DataError where the folder cannot be written.
     """
-    texts = {
-        "fleet.toml": fleet_toml(simulation.config),
-        "simulation.toml": simulation_toml(simulation.config, simulation.seed),
-    }
+    world = build_world(config, seed)
+    tables = dict(zip(TABLES, truth.tables(world, config, seed), strict=True))
+    texts = {"fleet.toml": fleet_toml(config), "simulation.toml": simulation_toml(config, seed)}
+    pieces = (table_of(world, arrived) for arrived in arrivals(world, config))
+    parts = ("readings", "history", "later") if config.train_share else ("readings",)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TABLES:
-            _write_table(getattr(simulation, name), folder / f"{name}.parquet")
+        count = _write_readings(pieces, [folder / f"{part}.parquet" for part in parts], config.train_until_ms)
+        for name, table in tables.items():
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"the simulated fleet cannot be written to {folder}: {error}") from error
-    return [folder / f"{name}.parquet" for name in TABLES] + [folder / name for name in texts]
+    names = [*(f"{name}.parquet" for name in (*parts, *TABLES)), *texts]
+    return Written([folder / name for name in names], count, **tables)
+
+
+def _write_readings(pieces: Iterable[pa.Table], paths: list[Path], cut_ms: int) -> int:
+    """Write all readings to the first path, those before `cut_ms` to the second and the others to the third."""
+    count = 0
+    writers: dict[Path, pq.ParquetWriter] = {}
+    with ExitStack() as stack:
+        for piece in pieces:
+            count += piece.num_rows
+            for path, part in zip(paths, _parts(piece, cut_ms), strict=False):
+                if path not in writers:
+                    opened = pq.ParquetWriter(path, piece.schema, compression="zstd")
+                    writers[path] = stack.enter_context(opened)
+                writers[path].write_table(part, row_group_size=ROW_GROUP)
+    return count
+
+
+def _parts(piece: pa.Table, cut_ms: int) -> Iterator[pa.Table]:
+    yield piece
+    before = pc.less(piece["ts"], cut_ms)
+    yield piece.filter(before)
+    yield piece.filter(pc.invert(before))
 
 
 def simulation_toml(config: SimulationConfig, seed: int) -> str:
@@ -43,6 +86,8 @@ def simulation_toml(config: SimulationConfig, seed: int) -> str:
     values = {name: getattr(config, name) for name in config.__struct_fields__}
     lines = [f"{name} = {json.dumps(value, default=str)}" for name, value in values.items()]
     return "\n".join(["# What made this simulated fleet: the generator's settings and its seed.",
+                      f"# History, to train on, ends before ts = {config.train_until_ms}." if config.train_share
+                      else "# All of it is one span, without a history apart.",
                       f"seed = {seed}", *lines, ""])  # fmt: skip
 
 
@@ -50,17 +95,15 @@ def fleet_toml(config: SimulationConfig) -> str:
     """The text of a fleet file for the simulated fleet: active as it is, the rest as comments."""
     signals = "\n".join(_signal(name, channel) for name, channel in SCORED.items())
     regime = ", ".join(f'"{name}"' for name in REGIME)
-    return FLEET.format(name=config.name, signals=signals, regime=regime)
+    cohort = COHORT if config.train_share else "# " + COHORT
+    return FLEET.format(name=config.name, signals=signals, regime=regime, cohort=cohort)
 
 
 def _signal(name: str, channel: Channel) -> str:
     return f'[signals."{name}"]\nunit = "{channel.unit}"\nmin = {channel.low}\nmax = {channel.high}\n'
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", compression_level=12, row_group_size=ROW_GROUP)
-
-
+COHORT = 'cohort = ["type", "region"]  # take off what a type has in common in a region: season, weather, firmware'
 FLEET = """\
 # A simulated fleet of cars and vans. Names follow the COVESA Vehicle Signal Specification where it has one.
 
@@ -76,8 +119,7 @@ time_unit = "ms"             # since 1970, UTC
 {signals}
 [context]
 regime = [{regime}]  # what the vehicle is doing
-# cohort = ["type", "region"]  # take off what vehicles of one type and region have in common: season, weather, firmware
-# period = "1d"
+{cohort}
 
 [history]
 run_to_failure = false       # a vehicle's last reading is not its failure; labels say what failed

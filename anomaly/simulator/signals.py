@@ -11,8 +11,11 @@ OIL_TEMPERATURE = "Vehicle.Powertrain.CombustionEngine.EngineOil.Temperature"
 OIL_PRESSURE = "Vehicle.Powertrain.CombustionEngine.EOP"
 CHARGING_VOLTAGE = "Vehicle.LowVoltageBattery.CurrentVoltage"
 CRANKING_VOLTAGE = "Vehicle.LowVoltageBattery.CrankingVoltage"
+CHARGE = "Vehicle.LowVoltageBattery.StateOfCharge"
 FUEL_TRIM = "Vehicle.OBD.LongTermFuelTrim1"
 ROUGHNESS = "Vehicle.Powertrain.CombustionEngine.Roughness"
+BRAKE_TEMPERATURE = "Vehicle.Chassis.Axle.Row1.Brake.Temperature"
+BRAKE_SLIP = "Vehicle.Chassis.Axle.Row1.Brake.Slip"
 TYRES = tuple(f"Vehicle.Chassis.Axle.{wheel}.Tire.Pressure" for wheel in WHEELS)
 SPEED = "Vehicle.Speed"
 LOAD = "Vehicle.OBD.EngineLoad"
@@ -22,7 +25,8 @@ AMBIENT = "Vehicle.Exterior.AirTemperature"
 class Channel(NamedTuple):
     """One reported signal: what a working sensor can show, the spread of its noise and its decimals.
 
-    `noise` is a standard deviation in `unit`, and relative to the value where `relative`.
+    `noise` is a standard deviation in `unit`, and relative to the value where `relative`. A sensor that reports in the
+    wrong unit shows `factor * value + shift`.
     """
 
     unit: str
@@ -31,17 +35,25 @@ class Channel(NamedTuple):
     noise: float
     decimals: int
     relative: bool = False
+    factor: float = 0.01
+    shift: float = 0.0
 
+
+_CELSIUS = {"factor": 1.8, "shift": 32.0}
+_KPA = {"factor": 0.145038}
 
 SCORED: dict[str, Channel] = {
-    COOLANT: Channel("celsius", -40.0, 150.0, 0.6, 1),
-    OIL_TEMPERATURE: Channel("celsius", -40.0, 180.0, 1.2, 1),
-    OIL_PRESSURE: Channel("kPa", 0.0, 800.0, 0.03, 0, relative=True),
-    CHARGING_VOLTAGE: Channel("V", 6.0, 17.0, 0.08, 2),
-    CRANKING_VOLTAGE: Channel("V", 4.0, 14.0, 0.13, 2),
+    COOLANT: Channel("celsius", -40.0, 150.0, 0.6, 1, **_CELSIUS),
+    OIL_TEMPERATURE: Channel("celsius", -40.0, 180.0, 1.2, 1, **_CELSIUS),
+    OIL_PRESSURE: Channel("kPa", 0.0, 800.0, 0.03, 0, relative=True, **_KPA),
+    CHARGING_VOLTAGE: Channel("V", 6.0, 17.0, 0.08, 2, factor=1_000.0),
+    CRANKING_VOLTAGE: Channel("V", 4.0, 14.0, 0.13, 2, factor=1_000.0),
+    CHARGE: Channel("percent", 0.0, 100.0, 1.5, 0),
     FUEL_TRIM: Channel("percent", -60.0, 60.0, 1.2, 1),
-    ROUGHNESS: Channel("rpm", 0.0, 200.0, 0.15, 1, relative=True),
-    **{tyre: Channel("kPa", 0.0, 700.0, 2.5, 0) for tyre in TYRES},
+    ROUGHNESS: Channel("rpm", 0.0, 200.0, 0.15, 1, relative=True, factor=0.104720),
+    BRAKE_TEMPERATURE: Channel("celsius", -40.0, 800.0, 0.06, 0, relative=True, **_CELSIUS),
+    BRAKE_SLIP: Channel("percent", 0.0, 60.0, 0.07, 1, relative=True),
+    **{tyre: Channel("kPa", 0.0, 700.0, 2.5, 0, **_KPA) for tyre in TYRES},
 }
 """The signals that a fault can show in, in the order of the matrix."""
 

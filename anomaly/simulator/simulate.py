@@ -1,37 +1,38 @@
-"""A whole fleet from a config and a seed: readings, events, labels, and the truth behind them."""
+"""A whole fleet from a config and a seed: in memory, or chunk by chunk in the order in which readings arrive."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anomaly.simulator import upkeep as upkeeping
-from anomaly.simulator.config import DAY_MS, SimulationConfig, whole_seconds
-from anomaly.simulator.faults import CODES, NEVER, Faults, strike
-from anomaly.simulator.sensing import World, sense
+from anomaly.fleet import Fleet
+from anomaly.simulator import truth
+from anomaly.simulator.climate import climate
+from anomaly.simulator.config import SimulationConfig
+from anomaly.simulator.drive import COLUMNS, ROOM, Rows, Rules, Warmth, World, drive, habits
+from anomaly.simulator.faults import strike
+from anomaly.simulator.sensors import wear_out
 from anomaly.simulator.signals import CHANNELS
-from anomaly.simulator.streams import Purpose, stream
-from anomaly.simulator.transport import Delivery, deliver
-from anomaly.simulator.upkeep import Event, Upkeep
-from anomaly.simulator.usage import use
+from anomaly.simulator.truth import vehicle_name
+from anomaly.simulator.upkeep import plan
 from anomaly.simulator.vehicles import REGION_NAMES, TYPES, build
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.text import Coded, Text
 
-Ints = NDArray[np.int64]
-
-BLOCK = 128
-"""Vehicles simulated at once; it bounds the memory that is used on the way and changes no value."""
+CHUNK = 1 << 19
+"""Readings simulated at once; it bounds the memory and changes no value."""
 
 
 class Simulation(NamedTuple):
-    """What was simulated, as tables; times int64 ms UTC.
+    """What was simulated, as tables; times int64 ms UTC. What is before `config.train_until_ms` is history.
 
-    `readings` (vehicle, ts, type, region, one float32 column a signal) are in the order of their arrival;
-    `events` (id, vehicle, ts, kind, detail), `labels` (vehicle, from, to, verdict, code, reported_at, source) and
-    `truth` (vehicle, kind, wheel, onset, failure, repaired, shape) in that of their time. Severity at `t` is
-    `((t - onset) / (failure - onset)) ** shape` in between.
+    `readings` (vehicle, ts, type, region, one float32 column a signal) are in the order of their arrival; `events`
+    (id, vehicle, ts, kind, until, detail), `labels` (vehicle, from, to, verdict, code, reported_at, source), `truth`
+    and `nuisances` are described in `anomaly.simulator.truth`.
     """
 
     config: SimulationConfig
@@ -40,164 +41,116 @@ class Simulation(NamedTuple):
     events: pa.Table
     labels: pa.Table
     truth: pa.Table
+    nuisances: pa.Table
 
 
-class _Readings(NamedTuple):
-    """Readings of one block: `vehicle`, `kind`, `region`, `ts`, `arrival` [n], `values` [n, channels]."""
+class Arrived(NamedTuple):
+    """n readings in the order of their arrival: `vehicle` int32, `ts` and `arrival` int64, `values` [n, columns]."""
 
-    vehicle: Ints
-    kind: Ints
-    region: Ints
-    ts: Ints
-    arrival: Ints
+    vehicle: NDArray[np.int32]
+    ts: NDArray[np.int64]
+    arrival: NDArray[np.int64]
     values: NDArray[np.float32]
 
 
 def simulate(config: SimulationConfig, seed: int) -> Simulation:
-    """Simulate a fleet. The same config and seed give the same tables; a vehicle does not depend on how many others."""
-    blocks, events, labels, truths = [], [], [], []
-    for start in range(0, config.vehicles, BLOCK):
-        numbers = range(start, min(start + BLOCK, config.vehicles))
-        faults = strike(seed, numbers, config)
-        plan = upkeeping.plan(seed, numbers, config)
-        blocks.append(_read(seed, numbers, faults, plan, config))
-        events += upkeeping.events(plan, faults, numbers, config)
-        labels += _labels(seed, numbers, faults)
-        truths += _truths(numbers, faults)
-    return Simulation(
-        config=config,
-        seed=seed,
-        readings=_readings_table(blocks),
-        events=_events_table(events),
-        labels=_table(sorted(labels, key=lambda row: (row["reported_at"], row["vehicle"])), LABELS),
-        truth=_table(sorted(truths, key=lambda row: (row["failure"], row["vehicle"])), TRUTH),
+    """Simulate a fleet in memory. The same config and seed give the same tables.
+
+    A vehicle does not depend on how many others there are, nor a reading on how the span is cut into chunks.
+    """
+    world = build_world(config, seed)
+    pieces = [table_of(world, arrived) for arrived in arrivals(world, config)]
+    return Simulation(config, seed, pa.concat_tables(pieces), *truth.tables(world, config, seed))
+
+
+def build_world(config: SimulationConfig, seed: int) -> World:
+    """The fleet and its fate, before anything is driven."""
+    numbers = range(config.vehicles)
+    vehicles = build(seed, numbers, config)
+    return World(
+        vehicles=vehicles,
+        faults=strike(seed, numbers, vehicles, config),
+        upkeep=plan(seed, numbers, vehicles, config),
+        sensors=wear_out(seed, numbers, config),
+        climate=climate(seed, config),
+        habits=habits(),
+        rules=Rules(config.start_ms, config.step_ms, config.strength, config.dropout, config.duplicates, config.late),
     )
 
 
-def vehicle_name(number: int) -> str:
-    """The key of a vehicle in every table."""
-    return f"v{number:05d}"
+def arrivals(world: World, config: SimulationConfig, chunk: int = CHUNK) -> Iterator[Arrived]:
+    """The fleet's readings in the order of their arrival (then of vehicle and `ts`), about `chunk` at once."""
+    count = config.vehicles
+    steps = max(1, chunk // count)
+    warmth = Warmth(np.zeros(count), np.zeros(count), np.full(count, -1), np.full(count, np.nan))
+    room, physical = _room(steps * count), np.empty(ROOM)
+    late = Arrived(*(np.empty(0, kind) for kind in (np.int32, np.int64, np.int64)), np.empty((0, COLUMNS), np.float32))
+    for first in range(0, config.steps, steps):
+        here = min(steps, config.steps - first)
+        rows = drive(world, first, here, warmth, room, physical)
+        last = first + here == config.steps
+        until = NEVER if last else config.start_ms + (first + here) * config.step_ms
+        arrived, late = _arrive(late, room, rows, until)
+        yield arrived
 
 
-def _read(seed: int, numbers: range, faults: Faults, plan: Upkeep, config: SimulationConfig) -> _Readings:
-    vehicles = build(seed, numbers)
-    usage = use(seed, numbers, vehicles, config)
-    world = World(vehicles, usage, faults, plan, plan.days_since_service(usage.ts, config.start_ms))
-    delivery = deliver(seed, numbers, usage.ts, config)
-    shown = sense(world, seed, numbers)
-    shown[delivery.lost] = np.nan
-    parked = (usage.ts >= plan.parked[:, None]) & (usage.ts < plan.parked_until[:, None])
-    row, column = np.nonzero(~faults.away(usage.ts) & ~parked)
-    row, column, arrival = _arrive(row, column, usage.ts, delivery)
-    return _Readings(
-        vehicle=row + numbers.start,
-        kind=vehicles.kind[row],
-        region=vehicles.region[row],
-        ts=usage.ts[row, column],
-        arrival=arrival,
-        values=shown[row, column],
-    )
+NEVER = np.iinfo(np.int64).max
 
 
-def _arrive(row: Ints, column: Ints, ts: Ints, delivery: Delivery) -> tuple[Ints, Ints, Ints]:
-    """Positions of the readings that arrive, those that come twice at the end, and when each arrives."""
-    again = np.flatnonzero(delivery.twice[row, column])
-    arrival = ts[row, column] + delivery.delay_ms[row, column]
+def _room(rows: int) -> Rows:
+    kinds = (np.int32, np.int64, np.int64, np.int8)
+    return Rows(*(np.empty(rows, kind) for kind in kinds), np.empty((rows, COLUMNS), np.float32))
+
+
+def _arrive(late: Arrived, room: Rows, rows: int, until: int) -> tuple[Arrived, Arrived]:
+    """What arrives before `until` of what is late and what was just driven, in order; and what is later still."""
+    again = np.flatnonzero(room.twice[:rows])
+    arrival = np.concatenate([late.arrival, room.arrival[:rows], room.arrival[again] + 1_000])
+    vehicle = np.concatenate([late.vehicle, room.vehicle[:rows], room.vehicle[again]])
+    ts = np.concatenate([late.ts, room.ts[:rows], room.ts[again]])
+    order = np.lexsort((ts, vehicle, arrival))
+    now = order[: np.searchsorted(arrival[order], until)]
+    rest = order[len(now) :]
+    values = np.concatenate([late.values, room.values[:rows], room.values[again]])
     return (
-        np.concatenate([row, row[again]]),
-        np.concatenate([column, column[again]]),
-        np.concatenate([arrival, arrival[again] + 1_000]),
+        Arrived(vehicle[now], ts[now], arrival[now], values[now]),
+        Arrived(vehicle[rest], ts[rest], arrival[rest], values[rest]),
     )
 
 
-def _readings_table(blocks: list[_Readings]) -> pa.Table:
-    whole = _Readings(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
-    order = np.lexsort((whole.ts, whole.vehicle, whole.arrival))
-    highest = int(whole.vehicle.max(initial=0))
+def table_of(world: World, arrived: Arrived) -> pa.Table:
+    """Readings as a table."""
+    vehicle, count = arrived.vehicle, len(world.vehicles.key)
     columns = {
-        "vehicle": _strings(whole.vehicle[order], [vehicle_name(number) for number in range(highest + 1)]),
-        "ts": pa.array(whole.ts[order]),
-        "type": _strings(whole.kind[order], [one.name for one in TYPES]),
-        "region": _strings(whole.region[order], list(REGION_NAMES)),
+        "vehicle": _strings(vehicle, [vehicle_name(number) for number in range(count)]),
+        "ts": pa.array(arrived.ts),
+        "type": _strings(world.vehicles.kind[vehicle], [one.name for one in TYPES]),
+        "region": _strings(world.vehicles.region[vehicle], list(REGION_NAMES)),
     }
-    for name, values in zip(CHANNELS, np.ascontiguousarray(whole.values[order].T), strict=True):
+    for name, values in zip(CHANNELS, np.ascontiguousarray(arrived.values.T), strict=True):
         columns[name] = pa.array(values, from_pandas=True)
     return pa.table(columns)
 
 
-def _strings(index: Ints, names: list[str]) -> pa.Array:
+def _strings(index: NDArray[np.integer], names: list[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), pa.array(names)).cast(pa.string())
 
 
-EVENTS = pa.schema(
-    {"id": pa.string(), "vehicle": pa.string(), "ts": pa.int64(), "kind": pa.string(), "detail": pa.string()}
-)
-LABELS = pa.schema(
-    {"vehicle": pa.string(), "from": pa.int64(), "to": pa.int64(), "verdict": pa.string(), "code": pa.string(),
-     "reported_at": pa.int64(), "source": pa.string()}
-)  # fmt: skip
-TRUTH = pa.schema(
-    {"vehicle": pa.string(), "kind": pa.string(), "wheel": pa.int64(), "onset": pa.int64(), "failure": pa.int64(),
-     "repaired": pa.int64(), "shape": pa.float64()}
-)  # fmt: skip
-
-MEDIAN_DELAY_DAYS = 4.0
-"""Days from a failure until somebody reports it."""
-SEEN_SHARE = 0.6
-"""Share of a fault's time, at its end, that technicians can make out afterwards."""
-
-Row = dict[str, "str | int | float | None"]
+def batch(readings: pa.Table, fleet: Fleet) -> Batch:
+    """Readings as the batch that reading their file would give: in stable order of time, `offsets` counted up."""
+    order = np.argsort(readings["ts"].to_numpy(), kind="stable")
+    values = np.stack([readings[name].to_numpy() for name in fleet.columns], axis=1).astype(np.float32)
+    names, codes = _coded(readings["vehicle"])
+    context = {}
+    for field in fleet.context_fields:
+        words, own = _coded(readings[field])
+        context[field] = Coded(own[order], words)
+    ts = readings["ts"].to_numpy()[order]
+    return Batch(Text.of(names).take(codes[order]), ts, values[order], context, np.arange(len(ts)))
 
 
-def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _events_table(events: list[Event]) -> pa.Table:
-    rows: list[Row] = []
-    for event in sorted(events, key=lambda event: (event.ts, event.vehicle, event.detail)):
-        vehicle = vehicle_name(event.vehicle)
-        what = event.detail.split(":")[0].replace(" ", "-")
-        rows.append({"id": f"{vehicle}-{event.ts}-{what}", "vehicle": vehicle, "ts": event.ts, "kind": event.kind,
-                     "detail": event.detail})  # fmt: skip
-    return _table(rows, EVENTS)
-
-
-def _labels(seed: int, numbers: range, faults: Faults) -> list[Row]:
-    """What technicians report of each failure, days after it.
-
-    Of the onset they only see the later part: `from` is a guess, a whole number of days before the failure.
-    """
-    rows: list[Row] = []
-    for v in np.flatnonzero(faults.kind >= 0):
-        onset, failure = int(faults.onset[v]), int(faults.failure[v])
-        own = stream(seed, Purpose.LABELS, numbers[v]).standard_normal(2)
-        guess_days = int(SEEN_SHARE * (failure - onset) / DAY_MS * np.exp(0.25 * own[0]))
-        delay_ms = whole_seconds(MEDIAN_DELAY_DAYS * DAY_MS * np.exp(0.6 * own[1:]))
-        rows.append(
-            {
-                "vehicle": vehicle_name(numbers[v]),
-                "from": max(failure - guess_days * DAY_MS, onset),
-                "to": failure,
-                "verdict": "fault",
-                "code": CODES[faults.kind[v]],
-                "reported_at": failure + int(delay_ms[0]),
-                "source": "workshop",
-            }
-        )
-    return rows
-
-
-def _truths(numbers: range, faults: Faults) -> list[Row]:
-    return [
-        {
-            "vehicle": vehicle_name(numbers[v]),
-            "kind": CODES[faults.kind[v]],
-            "wheel": int(faults.wheel[v]) if CODES[faults.kind[v]] == "tyre_leak" else None,
-            "onset": int(faults.onset[v]),
-            "failure": int(faults.failure[v]),
-            "repaired": int(faults.repaired[v]) if faults.repaired[v] != NEVER else None,
-            "shape": float(faults.shape[v]),
-        }
-        for v in np.flatnonzero(faults.kind >= 0)
-    ]
+def _coded(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
