@@ -29,6 +29,7 @@ from benchmarks import (
     profile,
     recovery,
     scorer,
+    simulator,
     start,
 )
 from benchmarks.goals import GOALS, Row
@@ -43,6 +44,7 @@ TABLE: dict[str, Callable[[Worlds], list[Row]]] = {
     "kafka": kafka.run,
     "latency": latency.run,
     "start": start.run,
+    "simulator": simulator.run,
 }
 NOTES: dict[str, Callable[[Worlds], list[str]]] = {
     "profile": profile.run,

@@ -17,7 +17,8 @@ WHOLE_LOG = """
 [log]
 decisions = "all"            # a small fleet: every decision is kept, and the figures come from them
 """
-FILES = ("fleet.toml", "readings.parquet", "events.parquet", "labels.parquet", "truth.parquet", "simulation.toml")
+TABLES = ("readings", "events", "labels", "truth", "nuisances")
+FILES = ("fleet.toml", "simulation.toml", *(f"{name}.parquet" for name in TABLES))
 MARK = ".demo"
 
 

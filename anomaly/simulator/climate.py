@@ -38,9 +38,9 @@ class Climate(NamedTuple):
 
 def climate(seed: int, config: SimulationConfig) -> Climate:
     """The weather and fuel of the whole span; without seasons it stays as on the span's first day."""
-    midnights = config.start_ms // DAY_MS + np.arange(config.days + 2)
-    first = _year(midnights[0] - HOTTEST_DAY)
-    year = first + config.season * (_year(midnights - HOTTEST_DAY) - first)
+    midnights = config.start_ms / DAY_MS + np.arange(config.days + 2, dtype=np.float64)
+    whole = _year(midnights - HOTTEST_DAY)
+    year = whole[0] + config.season * (whole - whole[0])
     winter = 1.0 / (1.0 + np.exp(6.0 * (year + 0.25)))
     return Climate(
         air_c=np.stack(
@@ -55,7 +55,7 @@ def climate(seed: int, config: SimulationConfig) -> Climate:
 
 
 def _year(days: Floats) -> Floats:
-    return np.cos(2.0 * np.pi * days / 365.2425)
+    return np.asarray(np.cos(2.0 * np.pi * days / 365.2425))
 
 
 def _fronts(seed: int, region: int, days: int) -> Floats:

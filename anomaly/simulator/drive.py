@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anomaly.compile import kernel
 from anomaly.simulator import physics
 from anomaly.simulator.climate import Climate
-from anomaly.simulator.faults import CODES, Faults
+from anomaly.simulator.faults import Faults
 from anomaly.simulator.sensors import DROPOUT, NOISE, OFFSET, STUCK, Sensors
 from anomaly.simulator.signals import CHANNELS, SCORED
 from anomaly.simulator.streams import normal, uniform
@@ -47,17 +47,9 @@ MISFIRES, MISFIRE_ROUGHNESS, MISFIRE_TRIM = 0.7, 1.4, 5.0
 """Share of the readings under full load with misfires in them, and what those do."""
 NATURAL_TYRE_LOSS_PER_DAY, OIL_AGEING_PER_DAY = 6e-5, 1.5e-4
 
-(
-    KIND_COOLANT,
-    KIND_BATTERY,
-    KIND_TYRE,
-    KIND_ALTERNATOR,
-    KIND_INJECTOR,
-    KIND_PUMP,
-    KIND_BRAKE,
-    KIND_MISFIRE,
-    KIND_HOSE,
-) = range(len(CODES) - 1)
+KIND_COOLANT, KIND_BATTERY, KIND_TYRE, KIND_ALTERNATOR, KIND_INJECTOR = range(5)
+KIND_PUMP, KIND_BRAKE, KIND_MISFIRE, KIND_HOSE = range(5, 9)
+"""Places in `CODES`."""
 # Lanes of random numbers; those from NOISE_LANE on belong to the signals.
 JITTER, REGIME, SPEEDING, LOADING, REVVING, LOCAL_AIR, MISFIRING, LATE, TWICE, LOST, SHAKING = range(11)
 NOISE_LANE = 16
@@ -98,8 +90,8 @@ def habits() -> Habits:
         low=np.array([one.low for one in channels]),
         high=np.array([one.high for one in channels]),
         scale=np.array([10.0**one.decimals for one in channels]),
-        factor=np.array([one.factor for one in channels]),
-        shift=np.array([one.shift for one in channels]),
+        factor=np.array([one.wrong[0] for one in channels]),
+        shift=np.array([one.wrong[1] for one in channels]),
     )
 
 
@@ -158,7 +150,7 @@ def drive(world: World, first: int, steps: int, warmth: Warmth, into: Rows, phys
         key = world.vehicles.key[v]
         for i in range(first, first + steps):
             share = 0.7 * world.vehicles.phase[v] + 0.3 * uniform(key, i, JITTER)
-            seconds = np.int64(share * (world.rules.step_ms // 1_000 - 1))
+            seconds = int(share * (world.rules.step_ms // 1_000 - 1))
             t = world.rules.start_ms + i * world.rules.step_ms + 1_000 * seconds
             if reports(world, v, t):
                 experience(world, v, i, t, warmth, physical)
@@ -193,7 +185,7 @@ def suffer(world: World, v: int, t: int, x: Floats) -> None:
 @kernel
 def effect(x: Floats, kind: int) -> float:
     """How bad a fault of this kind is now, 0 where there is none."""
-    return x[EFFECT] if x[FAULT] == kind else 0.0
+    return float(x[EFFECT]) if x[FAULT] == kind else 0.0
 
 
 @kernel
@@ -230,7 +222,7 @@ def use(world: World, v: int, t: int, x: Floats) -> None:
 @kernel
 def leg_of(world: World, v: int, t: int) -> int:
     """The number of the leg in which a vehicle is at `t`."""
-    return (t + np.int64(world.vehicles.phase[v] * LEG_MS)) // LEG_MS
+    return (t + int(world.vehicles.phase[v] * LEG_MS)) // LEG_MS
 
 
 @kernel
@@ -247,10 +239,10 @@ def regime_of(world: World, v: int, t: int) -> int:
 def air(climate: Climate, region: int, t: int, start_ms: int) -> float:
     """Air temperature of a region: day by day, and warmest in the afternoon."""
     day = np.float64(t - start_ms) / DAY_MS
-    midnight = np.int64(day)
+    midnight = int(day)
     later = day - midnight
     mean = climate.air_c[region, midnight] * (1.0 - later) + climate.air_c[region, midnight + 1] * later
-    return mean + climate.day_c[region] * math.cos(2.0 * math.pi * (later - HOTTEST_HOUR / 24.0))
+    return float(mean) + float(climate.day_c[region]) * math.cos(2.0 * math.pi * (later - HOTTEST_HOUR / 24.0))
 
 
 @kernel
@@ -349,7 +341,7 @@ def shaken(world: World, v: int, i: int, value: float) -> float:
     if kind not in (NOISE, OFFSET):
         return value
     error = habits.noise[signal] * sensors.size[v] * (value if habits.relative[signal] > 0.0 else 1.0)
-    return value + error * (normal(world.vehicles.key[v], i, SHAKING) if kind == NOISE else 1.0)
+    return value + float(error) * (normal(world.vehicles.key[v], i, SHAKING) if kind == NOISE else 1.0)
 
 
 @kernel
@@ -360,12 +352,12 @@ def distorted(world: World, v: int, i: int, shown: float, warmth: Warmth) -> flo
     if kind == STUCK:
         if math.isnan(warmth.stuck[v]):
             warmth.stuck[v] = shown
-        return warmth.stuck[v]
+        return float(warmth.stuck[v])
     if kind == DROPOUT:
         return np.nan if uniform(world.vehicles.key[v], i, SHAKING) < 0.7 else shown
     if kind in (NOISE, OFFSET):
         return shown
-    return habits.factor[signal] * shown + habits.shift[signal]
+    return float(habits.factor[signal] * shown + habits.shift[signal])
 
 
 @kernel
@@ -376,11 +368,11 @@ def deliver(world: World, v: int, i: int, t: int, into: Rows, row: int, x: Float
         into.values[row, j] = np.float32(x[j])
     gap, chance, delay = uniform(key, i, LOST), uniform(key, i, LATE), 0
     if gap < rules.dropout * COLUMNS:
-        into.values[row, np.int64(gap / rules.dropout)] = np.float32(np.nan)
+        into.values[row, int(gap / rules.dropout)] = np.float32(np.nan)
     if upkeep.outage[v] <= t < upkeep.outage_until[v]:
         into.values[row, upkeep.outage_signal[v]] = np.float32(np.nan)
     if chance < rules.late:
-        delay = (1 + np.int64(3.0 * chance / rules.late)) * rules.step_ms
+        delay = (1 + int(3.0 * chance / rules.late)) * rules.step_ms
     into.vehicle[row] = v
     into.ts[row] = t + (upkeep.skew_ms[v] if upkeep.skewed[v] <= t < upkeep.skewed_until[v] else 0)
     into.arrival[row] = t + delay

@@ -86,8 +86,15 @@ def strike(seed: int, numbers: range, vehicles: Vehicles, config: SimulationConf
         after = _defect(after, u[:, 1], vehicles, config)
     after = _born_ill(after, u[:, 1], vehicles, config)
     after = _without(after, before.repaired == NEVER, before.kind >= 0)
-    both = (np.stack(pair, axis=1) for pair in zip(before[:-1], after[:-1], strict=True))
-    return Faults(*both, wheel=(u[:, 1, 6] * 4).astype(np.int64))
+    return Faults(
+        kind=np.stack([before.kind, after.kind], axis=1),
+        onset=np.stack([before.onset, after.onset], axis=1),
+        failure=np.stack([before.failure, after.failure], axis=1),
+        repaired=np.stack([before.repaired, after.repaired], axis=1),
+        shape=np.stack([before.shape, after.shape], axis=1),
+        floor=np.stack([before.floor, after.floor], axis=1),
+        wheel=(u[:, 1, 6] * 4).astype(np.int64),
+    )
 
 
 def _window(u: Floats, begin: Ints, end: Ints, what: tuple[float, Sequence[Kind]], config: SimulationConfig) -> Faults:

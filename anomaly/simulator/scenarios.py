@@ -24,7 +24,7 @@ _CALM = SimulationConfig(
 _HEALTHY = {"faults": 0.0, "history_faults": 0.0}
 
 
-def _story(name: str, **changes: object) -> SimulationConfig:
+def _story(name: str, /, **changes: object) -> SimulationConfig:
     return msgspec.structs.replace(_CALM, name=name, **changes)
 
 
@@ -74,7 +74,7 @@ SCENARIOS: dict[str, tuple[str, SimulationConfig]] = {
 """What each is about, and its config."""
 
 
-def scenario(name: str, **changes: object) -> SimulationConfig:
+def scenario(name: str, /, **changes: object) -> SimulationConfig:
     """The config of a scenario ("demo", or "A" to "J"), with changes to its fields.
 
     Raises UsageError for an unknown scenario or a value that cannot be.

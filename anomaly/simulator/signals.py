@@ -26,7 +26,7 @@ class Channel(NamedTuple):
     """One reported signal: what a working sensor can show, the spread of its noise and its decimals.
 
     `noise` is a standard deviation in `unit`, and relative to the value where `relative`. A sensor that reports in the
-    wrong unit shows `factor * value + shift`.
+    wrong unit shows `wrong[0] * value + wrong[1]`.
     """
 
     unit: str
@@ -35,25 +35,26 @@ class Channel(NamedTuple):
     noise: float
     decimals: int
     relative: bool = False
-    factor: float = 0.01
-    shift: float = 0.0
+    wrong: tuple[float, float] = (0.01, 0.0)
 
 
-_CELSIUS = {"factor": 1.8, "shift": 32.0}
-_KPA = {"factor": 0.145038}
+_FAHRENHEIT = (1.8, 32.0)
+_PSI = (0.145038, 0.0)
+_MILLI = (1_000.0, 0.0)
+_RAD_PER_S = (0.104720, 0.0)
 
 SCORED: dict[str, Channel] = {
-    COOLANT: Channel("celsius", -40.0, 150.0, 0.6, 1, **_CELSIUS),
-    OIL_TEMPERATURE: Channel("celsius", -40.0, 180.0, 1.2, 1, **_CELSIUS),
-    OIL_PRESSURE: Channel("kPa", 0.0, 800.0, 0.03, 0, relative=True, **_KPA),
-    CHARGING_VOLTAGE: Channel("V", 6.0, 17.0, 0.08, 2, factor=1_000.0),
-    CRANKING_VOLTAGE: Channel("V", 4.0, 14.0, 0.13, 2, factor=1_000.0),
+    COOLANT: Channel("celsius", -40.0, 150.0, 0.6, 1, wrong=_FAHRENHEIT),
+    OIL_TEMPERATURE: Channel("celsius", -40.0, 180.0, 1.2, 1, wrong=_FAHRENHEIT),
+    OIL_PRESSURE: Channel("kPa", 0.0, 800.0, 0.03, 0, relative=True, wrong=_PSI),
+    CHARGING_VOLTAGE: Channel("V", 6.0, 17.0, 0.08, 2, wrong=_MILLI),
+    CRANKING_VOLTAGE: Channel("V", 4.0, 14.0, 0.13, 2, wrong=_MILLI),
     CHARGE: Channel("percent", 0.0, 100.0, 1.5, 0),
     FUEL_TRIM: Channel("percent", -60.0, 60.0, 1.2, 1),
-    ROUGHNESS: Channel("rpm", 0.0, 200.0, 0.15, 1, relative=True, factor=0.104720),
-    BRAKE_TEMPERATURE: Channel("celsius", -40.0, 800.0, 0.06, 0, relative=True, **_CELSIUS),
+    ROUGHNESS: Channel("rpm", 0.0, 200.0, 0.15, 1, relative=True, wrong=_RAD_PER_S),
+    BRAKE_TEMPERATURE: Channel("celsius", -40.0, 800.0, 0.06, 0, relative=True, wrong=_FAHRENHEIT),
     BRAKE_SLIP: Channel("percent", 0.0, 60.0, 0.07, 1, relative=True),
-    **{tyre: Channel("kPa", 0.0, 700.0, 2.5, 0, **_KPA) for tyre in TYRES},
+    **{tyre: Channel("kPa", 0.0, 700.0, 2.5, 0, wrong=_PSI) for tyre in TYRES},
 }
 """The signals that a fault can show in, in the order of the matrix."""
 

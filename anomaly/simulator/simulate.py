@@ -84,7 +84,7 @@ def arrivals(world: World, config: SimulationConfig, chunk: int = CHUNK) -> Iter
     steps = max(1, chunk // count)
     warmth = Warmth(np.zeros(count), np.zeros(count), np.full(count, -1), np.full(count, np.nan))
     room, physical = _room(steps * count), np.empty(ROOM)
-    late = Arrived(*(np.empty(0, kind) for kind in (np.int32, np.int64, np.int64)), np.empty((0, COLUMNS), np.float32))
+    late = Arrived(room.vehicle[:0], room.ts[:0], room.arrival[:0], room.values[:0])
     for first in range(0, config.steps, steps):
         here = min(steps, config.steps - first)
         rows = drive(world, first, here, warmth, room, physical)
@@ -98,8 +98,13 @@ NEVER = np.iinfo(np.int64).max
 
 
 def _room(rows: int) -> Rows:
-    kinds = (np.int32, np.int64, np.int64, np.int8)
-    return Rows(*(np.empty(rows, kind) for kind in kinds), np.empty((rows, COLUMNS), np.float32))
+    return Rows(
+        vehicle=np.empty(rows, np.int32),
+        ts=np.empty(rows, np.int64),
+        arrival=np.empty(rows, np.int64),
+        twice=np.empty(rows, np.int8),
+        values=np.empty((rows, COLUMNS), np.float32),
+    )
 
 
 def _arrive(late: Arrived, room: Rows, rows: int, until: int) -> tuple[Arrived, Arrived]:

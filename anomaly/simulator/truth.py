@@ -113,14 +113,14 @@ def _once(world: World) -> list[Event]:
 
 
 def _repairs(faults: Faults) -> list[Event]:
-    return [
-        Event(int(faults.repaired[v, slot]), int(v), "service", f"repair: {CODES[faults.kind[v, slot]]}")
-        if faults.repaired[v, slot] != NEVER
-        else Event(
-            int(faults.failure[v, slot]) + DAY_MS, int(v), "retired", f"not repaired: {CODES[faults.kind[v, slot]]}"
-        )
-        for v, slot in np.argwhere(faults.kind >= 0)
-    ]
+    found = []
+    for v, slot in np.argwhere(faults.kind >= 0).tolist():
+        code, failure, repaired = CODES[faults.kind[v, slot]], faults.failure[v, slot], faults.repaired[v, slot]
+        if repaired == NEVER:
+            found.append(Event(int(failure) + DAY_MS, v, "retired", f"not repaired: {code}"))
+        else:
+            found.append(Event(int(repaired), v, "service", f"repair: {code}"))
+    return found
 
 
 def _labels(seed: int, faults: Faults) -> list[Row]:
@@ -129,9 +129,9 @@ def _labels(seed: int, faults: Faults) -> list[Row]:
     Of the onset they only see the later part: `from` is a guess, a whole number of days before the failure.
     """
     rows: list[Row] = []
-    for v, slot in np.argwhere(faults.kind >= 0):
+    for v, slot in np.argwhere(faults.kind >= 0).tolist():
         onset, failure = int(faults.onset[v, slot]), int(faults.failure[v, slot])
-        own = stream(seed, Purpose.LABELS, int(v)).standard_normal((2, 2))[slot]
+        own = stream(seed, Purpose.LABELS, v).standard_normal((2, 2))[slot]
         guess_days = int(SEEN_SHARE * (failure - onset) / DAY_MS * np.exp(0.25 * own[0]))
         delay_ms = whole_seconds(MEDIAN_DELAY_DAYS * DAY_MS * np.exp(0.6 * own[1:]))
         rows.append({"vehicle": vehicle_name(v), "from": max(failure - guess_days * DAY_MS, onset), "to": failure,
@@ -142,7 +142,7 @@ def _labels(seed: int, faults: Faults) -> list[Row]:
 
 def _truths(world: World) -> list[Row]:
     faults, sensors, rows = world.faults, world.sensors, []
-    for v, slot in np.argwhere(faults.kind >= 0):
+    for v, slot in np.argwhere(faults.kind >= 0).tolist():
         code, repaired = CODES[faults.kind[v, slot]], int(faults.repaired[v, slot])
         onset, failure = int(faults.onset[v, slot]), int(faults.failure[v, slot])
         rows.append({"vehicle": vehicle_name(v), "part": "vehicle", "kind": code,
@@ -150,7 +150,7 @@ def _truths(world: World) -> list[Row]:
                      "failure": failure, "repaired": repaired if repaired != NEVER else None,
                      "shape": float(faults.shape[v, slot]), "floor": float(faults.floor[v, slot]),
                      "severity": faults.severity(v, slot, np.arange(onset, failure, DAY_MS)).tolist()})  # fmt: skip
-    for v in np.flatnonzero(sensors.kind >= 0):
+    for v in np.flatnonzero(sensors.kind >= 0).tolist():
         begin, end = int(sensors.begin[v]), int(sensors.end[v])
         rows.append({"vehicle": vehicle_name(v), "part": "sensor", "kind": SENSOR_CODES[sensors.kind[v]],
                      "signal": list(SCORED)[sensors.signal[v]], "onset": begin, "failure": end, "repaired": end,
@@ -186,13 +186,13 @@ def _own(world: World) -> list[Row]:
             {"kind": kind, "vehicle": vehicle_name(v), "from": int(begin[v]),
              "to": int(end[v]) if end is not None else None, "size": float(size[v]) if size is not None else None,
              "signal": list(SCORED)[upkeep.outage_signal[v]] if kind == "outage" else None}
-            for v in np.flatnonzero(begin != NEVER)
+            for v in np.flatnonzero(begin != NEVER).tolist()
         ]  # fmt: skip
     for cause, kind in ((EXCHANGED, "sensor_exchange"), (SERVICED, "service_step"), (UPDATED, "firmware")):
-        for v in np.flatnonzero(upkeep.step_at[:, cause] != NEVER):
+        for v in np.flatnonzero(upkeep.step_at[:, cause] != NEVER).tolist():
             rows += [
                 {"kind": kind, "vehicle": vehicle_name(v), "from": int(upkeep.step_at[v, cause]),
                  "signal": list(SCORED)[j], "size": float(upkeep.step[v, cause, j])}
-                for j in np.flatnonzero(upkeep.step[v, cause])
+                for j in np.flatnonzero(upkeep.step[v, cause]).tolist()
             ]  # fmt: skip
     return rows
