@@ -85,7 +85,7 @@ def test_another_fleet_gives_other_figures_and_a_challenger_of_noise_is_refused(
 ) -> None:
     """Nothing on the last screen is fixed; and the gate stops a challenger whose scores are scrambled."""
     screen = Silent()
-    summary = run_demo(find_sample(3, tmp_path / "data"), tmp_path, screen, scrambled)
+    summary = run_demo(find_sample(5, tmp_path / "data"), tmp_path, screen, scrambled)
     assert summary.figures != sample_run[1].figures
     assert (summary.verdict, summary.champion) == ("refused", "sample/1")
     assert summary.gate.reasons
