@@ -116,8 +116,8 @@ class ModelTable(_Strict, frozen=True):
     family: Family = "distance"
     features: Literal["evidence", "wide"] = "evidence"
     """What a family sees of a reading: a value a signal, or six; the blocks are those of `Frame.features`."""
-    label_term: Literal["logistic", "boosting"] = "logistic"
-    """What learns from confirmed faults."""
+    label_term: Literal["logistic", "boosting", "none"] = "logistic"
+    """What learns from confirmed faults; "none": nothing does."""
     time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
     abrupt_time_constant: Annotated[int, Meta(ge=0, le=100)] = 0

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry("anomaly.cli.config:app", "Check, show or describe a fleet file."),
     "train": Entry("training.cli.train:train", "Turn a fleet's history into a model."),
     "backtest": Entry("training.cli.backtest:backtest", "Score a past with a model and say how good it was."),
+    "evaluate": Entry("training.cli.evaluate:evaluate", "Judge detection by one protocol, beside what it has to beat."),
     "models": Entry("anomaly.cli.models:app", "List, show, verify, promote and roll back models."),
     "topics": Entry("anomaly.cli.topics:app", "Create or check a fleet's topics."),
     "produce": Entry("anomaly.cli.produce:produce", "Put a file's readings onto topics."),

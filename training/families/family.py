@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
     signals: int
     seed: int
     blocks: int = 1
-    label_term: Literal["logistic", "boosting"] = "logistic"
+    label_term: Literal["logistic", "boosting", "none"] = "logistic"
 
     @property
     def columns(self) -> int:

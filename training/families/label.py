@@ -30,8 +30,11 @@ class Logistic(NamedTuple):
 
     def nats(self, features: Floats) -> Floats:
         """min(nats / 4, 2) of the log-odds."""
-        odds = np.clip(features / self.scale, -CLIP, CLIP) @ self.weight + self.bias
-        return np.asarray(np.minimum(self.tail.nats(odds) / 4, 2.0))
+        return np.asarray(np.minimum(self.alone(features) / 4, 2.0))
+
+    def alone(self, features: Floats) -> Floats:
+        """Nats of the log-odds, neither lessened nor capped: what it would be to trust in labels alone."""
+        return self.tail.nats(np.clip(features / self.scale, -CLIP, CLIP) @ self.weight + self.bias)
 
     def add_to(self, graph: Graph, features: str) -> str:
         """The same in an ONNX graph."""
@@ -81,12 +84,13 @@ def with_label_term(graph: Graph, own: str, nats: Callable[[Floats], Floats], ev
 
 
 def _fit(evidence: Evidence) -> Logistic | Boosting | None:
-    if evidence.late.sum() < FEWEST_LATE:
+    if evidence.label_term == "none" or evidence.late.sum() < FEWEST_LATE:
         return None
-    return _fit_boosting(evidence) if evidence.label_term == "boosting" else _fit_logistic(evidence)
+    return _fit_boosting(evidence) if evidence.label_term == "boosting" else fit_logistic(evidence)
 
 
-def _fit_logistic(evidence: Evidence) -> Logistic:
+def fit_logistic(evidence: Evidence) -> Logistic:
+    """The logistic label term of the readings that are healthy and late."""
     healthy = evidence.features[evidence.healthy]
     scale = np.where(healthy.std(axis=0) > 0, healthy.std(axis=0), 1.0)
     chosen = evidence.healthy | evidence.late

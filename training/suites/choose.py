@@ -1,0 +1,46 @@
+"""The table of suites, and what each needs to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from anomaly.errors import UsageError
+from training.suites.battery import battery
+from training.suites.own import Files, own
+from training.suites.tally import Costs
+from training.suites.turbofan import turbofan, turbofan_drift
+from training.suites.verdict import Verdict
+from training.suites.workers import Said
+
+
+class Asked(NamedTuple):
+    """What a person wants judged: a suite's name or a fleet file, and where its data are."""
+
+    suite: str
+    data: Path | None = None
+    events: Path | None = None
+    labels: Path | None = None
+
+
+PUBLIC: dict[str, Callable[[Path, Costs, Said], list[Verdict]]] = {
+    "turbofan": turbofan,
+    "turbofan-drift": turbofan_drift,
+    "battery": battery,
+}
+"""Suites on public data: they are given the folder of data sets."""
+
+
+def judge(asked: Asked, costs: Costs, said: Said) -> list[Verdict]:
+    """Run a suite. Raises UsageError where it is none, or lacks its data."""
+    if asked.suite in PUBLIC:
+        if asked.data is None:
+            raise UsageError(f"{asked.suite} needs --data, the folder of public data sets")
+        return PUBLIC[asked.suite](asked.data, costs, said)
+    path = Path(asked.suite)
+    if path.suffix != ".toml":
+        raise UsageError(f"{asked.suite} is no suite; there are {', '.join(PUBLIC)}, or name a fleet file (.toml)")
+    if asked.data is None:
+        raise UsageError(f"{asked.suite} needs --data, the fleet's history")
+    return own(Files(path, asked.data, asked.events, asked.labels), costs, said)

@@ -1,0 +1,158 @@
+"""A user's own fleet, judged as the public sets are: split by vehicle, and by time where there is a common clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly import fleet as fleets
+from anomaly.errors import DataError
+from anomaly.fleet import Fleet
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.files import inspect_history, read_events, read_labels
+from anomaly.telemetry.records import Label, VehicleEvent
+from training.history import History, known_at, make_history, split_vehicles
+from training.suites.case import Case, split_case
+from training.suites.rows import BUDGETS, PRODUCT, lines
+from training.suites.tally import Costs
+from training.suites.verdict import (
+    Measured,
+    Slice,
+    Verdict,
+    at_most,
+    base_rate,
+    differences_of,
+    measure,
+    refusals,
+    row_of,
+    rows_of,
+    slices_of,
+)
+from training.suites.workers import Said, Task, run
+
+SPLITS = range(5)
+TRAIN_SHARE = 0.6
+FIRST_DAYS, AFTER_DAYS = 30, 14
+QUARTERS = ("January to March", "April to June", "July to September", "October to December")
+
+
+class Files(NamedTuple):
+    """The files of a fleet's past."""
+
+    config: Path
+    data: Path
+    events: Path | None
+    labels: Path | None
+
+
+class Past(NamedTuple):
+    """A fleet's past in memory."""
+
+    fleet: Fleet
+    batch: Batch
+    events: list[VehicleEvent]
+    labels: list[Label]
+
+
+def own(files: Files, costs: Costs, said: Said) -> list[Verdict]:
+    """Five splits of the fleet's vehicles, every row at three budgets and at the fleet file's own."""
+    past = read(files)
+    whole = make_history(past.fleet, past.batch, past.events, past.labels, [])
+    measured = list(run([Task(f"split {s}", own_split, (files, s, costs)) for s in SPLITS], said).values())
+    budget, rows = past.fleet.threshold.false_alarms, rows_of(measured, costs)
+    alarms = row_of(rows, PRODUCT, budget).false_alarms.value
+    verdict = Verdict(
+        suite=past.fleet.name,
+        about=f"{len(past.batch):,} readings of {len(whole.names)} vehicles with {len(whole.faults)} confirmed faults",
+        unit="cycles" if past.fleet.fleet.time_unit == "cycles" else "vehicle-days",
+        budget=budget,
+        splits=len(measured),
+        rows=rows,
+        differences=differences_of(measured, budget, costs),
+        claims=[at_most("product: false alarms, twice the budget allowed", alarms, 2 * budget)],
+        slices=slices_of(measured, costs),
+        timelines=measured[0].timelines,
+        notes=[*whole.notes, *_how(past.fleet, whole), *refusals(measured)],
+        base_rate=base_rate(measured),
+    )
+    return [verdict]
+
+
+def read(files: Files) -> Past:
+    """Read the files. Raises DataError or ConfigError with what is wrong."""
+    fleet = fleets.load(files.config)
+    batch = inspect_history(files.data, fleet).batch
+    events = read_events(files.events, fleet) if files.events else []
+    labels = read_labels(files.labels, fleet) if files.labels else []
+    return Past(fleet, batch, events, labels)
+
+
+def own_split(files: Files, number: int, costs: Costs) -> Measured:
+    """One split at the fleet file's own budget and at those that every suite has."""
+    past = read(files)
+    case = divide(past, number)
+    budgets = tuple(dict.fromkeys([past.fleet.threshold.false_alarms, *BUDGETS]))
+    return measure(case, number, lines(case, budgets), costs, slices(case, past.events))
+
+
+def divide(past: Past, number: int) -> Case:
+    """In cycles, by vehicle alone. Else training vehicles up to the time that 60 % of the readings precede, with what
+    was known then, and test vehicles from there on."""
+    whole = make_history(past.fleet, past.batch, past.events, past.labels, [])
+    split = split_vehicles(whole.names, 0, number)
+    if past.fleet.fleet.time_unit == "cycles":
+        return split_case(past.fleet, whole, split)
+    at = int(np.quantile(past.batch.ts, TRAIN_SHARE, method="lower"))
+    known = known_at(past.fleet, past.batch, past.events, past.labels, at)
+    later = past.batch.take(np.flatnonzero(past.batch.ts > at))
+    test = make_history(past.fleet, later, [event for event in past.events if event.ts > at], past.labels, [])
+    if not set(test.names) & set(split.test):
+        raise DataError("no test vehicle has a reading in the last 40 % of the time; give a longer history")
+    return Case(past.fleet, known.of([*split.train, *split.validation]), split, test.of(split.test))
+
+
+def slices(case: Case, events: Sequence[VehicleEvent]) -> list[Slice]:
+    """The test readings by context (type, region), quarter, a vehicle's first days, and the days after its events."""
+    batch, day = case.test.batch, case.fleet.ticks_per_day
+    unit = "cycles" if day == 1 else "days"
+    found = list(_by_context(batch))
+    first = np.full(len(case.test.names), np.iinfo(np.int64).max)
+    np.minimum.at(first, case.test.codes, batch.ts)
+    found.append(Slice(f"first {FIRST_DAYS} {unit} of a vehicle", batch.ts < first[case.test.codes] + FIRST_DAYS * day))
+    for kind in ("service", "firmware"):
+        after = _after(case.test, [event for event in events if event.kind == kind], AFTER_DAYS * day)
+        found.append(Slice(f"{AFTER_DAYS} {unit} after {kind}", after))
+    return [*found, *(_quarters(batch.ts // day) if day > 1 else [])]
+
+
+def _by_context(batch: Batch) -> Iterator[Slice]:
+    for field, column in batch.context.items():
+        words = np.array([str(word) for word in column.words], dtype=object)[column.codes]
+        yield from (Slice(f"{field}: {word}", words == word) for word in sorted(set(words)) if word != "None")
+
+
+def _quarters(days: NDArray[np.int64]) -> Iterator[Slice]:
+    quarter = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 // 3
+    return (Slice(f"season: {name}", quarter == place) for place, name in enumerate(QUARTERS))
+
+
+def _after(history: History, events: Sequence[VehicleEvent], ticks: int) -> NDArray[np.bool_]:
+    codes = {name: code for code, name in enumerate(history.names)}
+    chosen = np.zeros(len(history.batch), np.bool_)
+    for event in events:
+        late = history.batch.ts >= event.ts
+        chosen |= late & (history.batch.ts < event.ts + ticks) & (history.codes == codes.get(event.vehicle, -1))
+    return chosen
+
+
+def _how(fleet: Fleet, whole: History) -> Iterator[str]:
+    if fleet.fleet.time_unit == "cycles":
+        yield "no common clock: training and test are split by vehicle alone"
+    else:
+        yield "split by vehicle and by time: test vehicles are judged after the first 60 % of the readings"
+    if not whole.faults:
+        yield "no confirmed fault: only false alarms can be judged; give --labels to see what is found"

@@ -1,0 +1,141 @@
+"""The rows of a table: the product, what is scored without it, and the product with one part taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from anomaly.engine.frame import Frame
+from anomaly.errors import GateError
+from training.history import History
+from training.suites.baselines import BASELINES, always, at_budget, look, naive_adaptive
+from training.suites.case import Case, Played, train_and_test
+
+PRODUCT = "product"
+ALWAYS = "always alarm"
+NAIVE_AFTER = "naive adaptive, after the cohort"
+BUDGETS = (1.0, 5.0, 20.0)
+
+FrameChange = Callable[[Frame], Frame]
+
+
+class Part(NamedTuple):
+    """What a row takes out of the product: from the case (None where the fleet has no such part), from the frame."""
+
+    name: str
+    change: Callable[[Case], Case | None]
+    frame: FrameChange | None = None
+
+
+class Line(NamedTuple):
+    """What one row decided at one budget; None where training refused it, and why."""
+
+    row: str
+    budget: float
+    played: Played | None
+    refused: str = ""
+
+
+def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, ...] | None = None) -> Iterator[Line]:
+    """All rows at all budgets: the product first, then the rows without it, then `parts` (all of them, if None).
+
+    Parts that the fleet does not have are left out.
+    """
+    kept: Frame | None = None
+    for budget in budgets:
+        played, trained = train_and_test(case.at(budget), kept)
+        kept = trained.frame
+        yield Line(PRODUCT, budget, played)
+    if kept is None:
+        return
+    both = look(case, _cohortless(kept))
+    for name, score in BASELINES.items():
+        scored = score(both)
+        yield from (Line(name, budget, at_budget(both, scored, budget)) for budget in budgets)
+    if kept.cohort is not None:
+        whole = look(case, kept)
+        scored = naive_adaptive(whole)
+        yield from (Line(NAIVE_AFTER, budget, at_budget(whole, scored, budget)) for budget in budgets)
+    yield from (Line(ALWAYS, budget, always(both)) for budget in budgets)
+    for part in PARTS if parts is None else parts:
+        yield from _without(part, case, kept, budgets)
+
+
+def _without(part: Part, case: Case, frame: Frame, budgets: tuple[float, ...]) -> Iterator[Line]:
+    changed = part.change(case)
+    if changed is None:
+        return
+    kept = part.frame(frame) if part.frame else None
+    for budget in budgets:
+        try:
+            played, trained = train_and_test(changed.at(budget), kept)
+        except GateError as error:
+            yield Line(part.name, budget, None, str(error))
+        else:
+            kept = trained.frame
+            yield Line(part.name, budget, played)
+
+
+def _offline(case: Case) -> Case:
+    return _frozen(_without_cohort(case) or case)
+
+
+def _without_regime(case: Case) -> Case | None:
+    if not case.fleet.context.regime:
+        return None
+    signals = len(case.fleet.signals)
+
+    def cut(history: History) -> History:
+        return history._replace(batch=replace(history.batch, values=history.batch.values[:, :signals]))
+
+    made = case.with_fleet(context=msgspec.structs.replace(case.fleet.context, regime=()))
+    return made._replace(past=cut(case.past), test=cut(case.test))
+
+
+def _without_cohort(case: Case) -> Case | None:
+    if case.fleet.context.cohort is None:
+        return None
+    return case.with_fleet(context=msgspec.structs.replace(case.fleet.context, cohort=None))
+
+
+def _without_evidence(case: Case) -> Case:
+    return case.with_fleet(model=msgspec.structs.replace(case.fleet.model, time_constant=1))
+
+
+def _without_label_term(case: Case) -> Case | None:
+    if not case.past.faults:
+        return None
+    return case.with_fleet(model=msgspec.structs.replace(case.fleet.model, label_term="none"))
+
+
+def _frozen(case: Case) -> Case:
+    return case.with_fleet(threshold=msgspec.structs.replace(case.fleet.threshold, kind="frozen"))
+
+
+def no_baseline(frame: Frame) -> Frame:
+    """The frame with every vehicle's normal taken to be the fleet's."""
+    zeros = np.zeros((len(frame.signals), len(frame.signals)))
+    return msgspec.structs.replace(frame, gain=tuple(map(tuple, zeros.tolist())))
+
+
+def _cohortless(frame: Frame) -> Frame:
+    return msgspec.structs.replace(frame, cohort=None, period=0)
+
+
+def _alone(frame: Frame) -> Frame:
+    return _cohortless(no_baseline(frame))
+
+
+PARTS: tuple[Part, ...] = (
+    Part("offline only", _offline, _alone),
+    Part("no regime", _without_regime),
+    Part("no cohort", _without_cohort, _cohortless),
+    Part("no baseline", lambda case: case, no_baseline),
+    Part("no evidence", _without_evidence),
+    Part("no label term", _without_label_term, lambda frame: frame),
+    Part("no adaptation", _frozen, lambda frame: frame),
+)

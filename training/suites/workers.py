@@ -1,0 +1,44 @@
+"""Two processes for the splits and seeds of a suite."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, NamedTuple
+
+from training.suites.verdict import Measured
+
+PROCESSES = 2
+Said = Callable[[str], None]
+
+
+class Task(NamedTuple):
+    """A part of a suite that stands alone: `of` is a function of a module, called with `args` in another process."""
+
+    name: str
+    of: Callable[..., Measured]
+    args: tuple[Any, ...]
+
+
+def run(tasks: Sequence[Task], said: Said = lambda _line: None, processes: int = PROCESSES) -> dict[str, Measured]:
+    """Each task's result by its name; `said` hears of each as it ends. What a task raises is raised here."""
+    if processes <= 1 or len(tasks) == 1:
+        return _in_order(tasks, dict(_here(tasks, said)))
+    with ProcessPoolExecutor(min(processes, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(task.of, *task.args): task.name for task in tasks}
+        done = {}
+        for future in as_completed(waiting):
+            done[waiting[future]] = future.result()
+            said(f"{waiting[future]}: done, {len(done)} of {len(tasks)}")
+    return _in_order(tasks, done)
+
+
+def _here(tasks: Sequence[Task], said: Said) -> Iterator[tuple[str, Measured]]:
+    for count, task in enumerate(tasks, 1):
+        yield task.name, task.of(*task.args)
+        said(f"{task.name}: done, {count} of {len(tasks)}")
+
+
+def _in_order(tasks: Sequence[Task], done: dict[str, Measured]) -> dict[str, Measured]:
+    return {task.name: done[task.name] for task in tasks}
