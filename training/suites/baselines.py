@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from anomaly.engine.frame import Frame
 from anomaly.feedback.history import HEALTHY
-from training.families.distance import shrunk
 from training.figures import Decided, vehicle_days
-from training.fit import Matrix, build_matrix
-from training.frame import noise_covariance, normalised
+from training.frame import noise_covariance, normalised, shrunk
 from training.history import History
+from training.matrix import Matrix, build_matrix
 from training.suites.case import Case, Played
 from training.threshold import choose_k
 

@@ -57,6 +57,6 @@ def train_and_test(case: Case, frame: Frame | None = None) -> tuple[Played, Trai
 def test(case: Case, trained: Trained) -> Played:
     """`backtest` of a trained model on the test vehicles."""
     detector = OnnxDetector(trained.onnx, trained.frame.signals)
-    model = Model("suite/1", "suite", detector, trained.k, trained.q_fleet, trained.policy)
+    model = Model("suite/1", "suite", detector, *trained[2:5], trained.checks, detector.abrupt)
     result = backtest(case.fleet, trained.frame, model, case.test)
     return Played(result.decided, result.decisions["level"].to_numpy().astype(np.float32))

@@ -16,6 +16,7 @@ from training.figures import Decided, headline
 
 Floats = NDArray[np.float64]
 DRAWS = 1_000
+ARRAYS = ("codes", "ts", "alarm", "warm", "health")
 COLUMNS = (
     "healthy", "days", "episodes", "ever", "readings", "in_alarm", "faults", "detected", "lead", "running", "late",
 )  # fmt: skip
@@ -44,15 +45,18 @@ class Estimate(msgspec.Struct, frozen=True):
 def tally(past: Decided, fleet: Fleet, costs: Costs) -> Floats:
     """float64[vehicles, COLUMNS] of the vehicles that are there, in order of their code."""
     order = np.lexsort((past.ts, past.codes))
-    past = past._replace(**{name: getattr(past, name)[order] for name in past._fields if name != "faults"})
+    past = past._replace(**{name: getattr(past, name)[order] for name in ARRAYS})
     edges = np.flatnonzero(np.diff(past.codes, prepend=-1, append=-1)).tolist()
     return np.array([_of_vehicle(_rows(past, start, stop), fleet, costs) for start, stop in pairwise(edges)])
 
 
 def _rows(past: Decided, start: int, stop: int) -> Decided:
     code = past.codes[start]
-    part = {name: getattr(past, name)[start:stop] for name in past._fields if name != "faults"}
-    return Decided(**part, faults=[fault for fault in past.faults if fault.code == code])
+    return Decided(
+        **{name: getattr(past, name)[start:stop] for name in ARRAYS},
+        faults=[fault for fault in past.faults if fault.code == code],
+        shifts=[shift for shift in past.shifts if shift.code == code],
+    )
 
 
 def _of_vehicle(past: Decided, fleet: Fleet, costs: Costs) -> list[float]:
