@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from anomaly.engine.frame import Frame
-from anomaly.experiments.compare import lines
+from anomaly.experiments.report import lines, report
 from anomaly.feedback.archive import reading_batch
 from anomaly.feedback.labels import as_of
 from anomaly.registry.manifest import Manifest
@@ -219,7 +219,8 @@ def _roll_out(world: World, challenger: Manifest) -> tuple[str, str]:
     world.screen.stage("comparing the arms by vehicle")
     known = Known(world.now - 1, as_of(world.labels, world.now - 1), world.known(world.archived()).restarts)
     state = conclude(run, world.fleet, experiment, world.registry, known)
-    for line in lines(state.evidence) if state.evidence else ():
+    evidence = report(run / "experiments", experiment).evidence
+    for line in lines(evidence) if evidence else ():
         world.screen.line(line)
     verdict = state.status.replace("_", " ").replace("running", "held")
     world.screen.line(f"{challenger.reference} is {verdict}: {state.reason}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anomaly.experiments.controller import begin
-from anomaly.experiments.file import Experiment, load
+from anomaly.experiments.file import load
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
+from anomaly.service.look import start
 
 TEMPLATE = """# Half of the vehicles score with {treatment}, the others with {control}.
 id = "{id}"
@@ -32,6 +32,7 @@ share = 0.5
 [primary]                      # promoted if it surely loses less than three days of lead: the gate saw it win some
 metric = "lead"
 margin = 3.0
+method = "fixed"               # a planned read-out, once: for an answer at any look take "sequence", and more vehicles
 
 [[guardrails]]                 # rolled back if it surely raises 3 false alarms more in 1,000 vehicle-days
 metric = "false_alarms"
@@ -39,8 +40,8 @@ max_harm = 3.0
 """
 
 
-def start_experiment(run: Path, registry: Registry, fleet: Fleet, now: int) -> Experiment:
-    """Write the file that a rollout owner would write, challenger against champion, and begin it."""
+def start_experiment(run: Path, registry: Registry, fleet: Fleet, now: int) -> str:
+    """Write the file that a rollout owner would write, challenger against champion, and begin it; answers its id."""
     references = {alias: registry.resolve(f"{fleet.name}@{alias}") for alias in ("champion", "challenger")}
     name = f"challenger-{references['challenger'].number}"
     folder = run / "experiments"
@@ -49,6 +50,5 @@ def start_experiment(run: Path, registry: Registry, fleet: Fleet, now: int) -> E
         id=name, control=references["champion"].reference, treatment=references["challenger"].reference
     )
     (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-    experiment = load(folder / f"{name}.toml")
-    begin(folder, experiment, now, lambda reference: registry.resolve(reference).reference)
-    return experiment
+    start(run, fleet, load(folder / f"{name}.toml"), registry, now)
+    return name

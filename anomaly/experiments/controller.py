@@ -1,40 +1,27 @@
-"""From a comparison to a verdict, and from a verdict to what is done about it.
-
-The rules are plain: a bootstrap interval over vehicles, read only after the time and the vehicles that the file
-demands, and nothing concluded from fewer than 10 events.
-"""
+"""What is done about an experiment: it begins, ramps up, is promoted, rolled back or held, each on the audit trail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from anomaly.errors import ConfigError
-from anomaly.experiments.compare import Comparison, Result
-from anomaly.experiments.file import Experiment, Guardrail
-from anomaly.experiments.state import Entry, State, Status, Taken, add_entry, read_state, write_state
+from anomaly.experiments.active import check_apart, running_states
+from anomaly.experiments.compare import Comparison
+from anomaly.experiments.file import Experiment
+from anomaly.experiments.state import Entry, State, Status, Taken, add_entry, read_audit, read_state, write_state
+from anomaly.experiments.verdict import Look, days_since, decide
 from anomaly.registry.store import Registry
 
-MIN_EVENTS = 10
-"""With fewer false alarms, alerts or found faults in both arms together, nothing is concluded from them."""
 
+class Pinned(NamedTuple):
+    """A model that stays what it is: its reference ("fleet/4" for "fleet@challenger") and its digest."""
 
-class Verdict(NamedTuple):
-    """What a comparison means, and why, in a sentence."""
-
-    result: Result
-    reason: str
-
-
-class Look(NamedTuple):
-    """A comparison, and when it was made: `at` in the fleet's time unit, of which a day has `ticks_per_day`."""
-
-    comparison: Comparison
-    at: int
-    ticks_per_day: int
+    reference: str
+    digest: str
 
 
 class Effects(NamedTuple):
@@ -68,176 +55,198 @@ def registry_effects(registry: Registry) -> Effects:
     return Effects(promote, roll_back)
 
 
-def begin(folder: Path, experiment: Experiment, at: int, pin: Callable[[str], str]) -> State:
+def begin(
+    folder: Path, experiment: Experiment, at: int, pin: Callable[[str], Pinned], eligible: str | None = None
+) -> State:
     """Begin the experiment's revision, or find it begun: the first step of the ramp, each arm's model pinned.
 
-    `pin` answers the reference of a model that stays what it is ("fleet/4" for "fleet@challenger"). Raises
-    ConfigError if the file of a revision was changed after it began, or its models cannot be told apart.
+    Raises ConfigError if its arms cannot be told apart, or if it would share vehicles with an experiment that runs.
     """
     known = read_state(folder, experiment.id)
-    if known is not None and known.revision == experiment.revision:
-        check_unchanged(experiment, known)
+    if known is not None and known.revision >= experiment.revision:
         return known
-    models = {arm.name: pin(arm.model) for arm in experiment.arms}
-    if len(set(models.values())) < len(models):
-        raise ConfigError(f"experiment {experiment.id}: both arms are {experiment.control.model}; name two models")
+    pinned = {arm.name: pin(arm.model) for arm in experiment.arms if arm.model is not None}
+    _check_arms(experiment, pinned)
+    for other in running_states(folder).values():
+        if other.id != experiment.id:
+            check_apart(other.experiment, experiment)
     state = State(
         id=experiment.id,
         revision=experiment.revision,
         digest=experiment.digest(),
         status="running",
-        models=models,
-        steps=[Taken(share=experiment.ramp[0].share, at=at)],
+        experiment=experiment,
+        models={name: model.reference for name, model in pinned.items()},
+        digests={name: model.digest for name, model in pinned.items()},
+        steps=[Taken(share=experiment.ramp[0].share, at=at, eligible=eligible)],
         at=at,
     )
-    _write(folder, state, f"began at {experiment.ramp[0].share:.0%} of the vehicles")
+    _write(folder, state, f"began at {experiment.ramp[0].share:.0%} of the vehicles", at)
     return state
 
 
-def check_unchanged(experiment: Experiment, state: State) -> None:
-    """Raises ConfigError if the file of a revision says something else than when it began."""
-    if state.digest != experiment.digest():
+def _check_arms(experiment: Experiment, pinned: dict[str, Pinned]) -> None:
+    one, other = experiment.control, experiment.treatment
+    if pinned.get(one.name) == pinned.get(other.name) and one.threshold == other.threshold:
+        raise ConfigError(f"experiment {experiment.id}: both arms are {one.model or 'the champion'}; name two models")
+    if experiment.on_pass == "promote" and (other.threshold is not None or other.model is None):
         raise ConfigError(
-            f"experiment {experiment.id}: revision {experiment.revision} was changed after it began; "
-            f"take the change back, or make it revision {experiment.revision + 1}"
+            f"experiment {experiment.id}: on_pass promote needs a treatment that is a model and no more; a threshold "
+            'is put into the fleet file by a person: on_pass = "hold"'
+        )
+    if other.mode == "shadow":
+        raise ConfigError(
+            f"experiment {experiment.id}: arm {other.name} is a shadow, which this version does not score; "
+            'compare models by `anomaly replay`, or take mode = "live" with a small first step of the ramp'
         )
 
 
-def decide(experiment: Experiment, state: State, look: Look) -> Verdict:
-    """What the comparison means. A guardrail may fail at any time; the primary is read when all of it is there."""
-    for guardrail in experiment.guardrails:
-        low = look.comparison.of(guardrail.metric).low
-        if low is not None and low > guardrail.max_harm and _enough(guardrail, look.comparison):
-            return Verdict("fail", f"{guardrail.metric} is worse by at least {low:.3g}, {guardrail.max_harm:g} allowed")
-    missing = _missing(experiment, state, look)
-    if missing:
-        return Verdict("inconclusive", missing)
-    primary, margin = look.comparison.of(experiment.primary.metric), experiment.primary.margin
-    if primary.low is None or primary.high is None or primary.events < MIN_EVENTS:
-        return Verdict(
-            "inconclusive", f"{primary.metric}: {primary.events:.0f} events are too few, {MIN_EVENTS} needed"
+def problems(experiment: Experiment, state: State, pin: Callable[[str], Pinned]) -> list[str]:
+    """Why a running experiment may not go on by itself, each with what to do; `pin` as for `begin`."""
+    found = []
+    if state.digest != experiment.digest():
+        found.append(
+            f"revision {state.revision} was changed after it began; take the change back, or make it revision "
+            f"{state.revision + 1}"
         )
-    between = f"{primary.metric}: harm between {primary.low:.3g} and {primary.high:.3g}, {margin:g} allowed"
-    if primary.low > margin:
-        return Verdict("fail", between)
-    if primary.high < margin:
-        doubt = next(filter(None, (_doubt(guardrail, look.comparison) for guardrail in experiment.guardrails)), None)
-        return Verdict("inconclusive", doubt) if doubt else Verdict("pass", between)
-    late = (look.at - state.steps[0].at) / look.ticks_per_day > experiment.max_days
-    return Verdict("inconclusive", f"{between}{', and max_days have passed' if late else ''}")
+    for arm in state.experiment.arms:
+        if arm.model is None:
+            continue
+        now = pin(arm.model)
+        if now.reference != state.models[arm.name]:
+            found.append(
+                f"{arm.model} is {now.reference} by now, arm {arm.name} runs {state.models[arm.name]}; move the alias "
+                "back, or stop the experiment and begin a new revision"
+            )
+        elif now.digest != state.digests[arm.name]:
+            found.append(f"{now.reference} of arm {arm.name} is not the model that it was; publish it again")
+    return found
 
 
-def act(folder: Path, experiment: Experiment, look: Look, effects: Effects) -> State:
-    """Decide, and do what the file says about the verdict; answers the state that is written by then.
+def act(folder: Path, look: Look, name: str, effects: Effects, frozen: Sequence[str] = ()) -> State:
+    """Decide about experiment `name`, and do what its file says; answers the state that is written by then.
 
     Each act is on the audit trail and in the state before its effect, so that after a crash the next call finishes
-    it. An experiment that is over is left as it is. Raises ConfigError if the experiment has not begun.
+    it. An experiment that is over is left as it is. One that is `frozen`, or whose clock went back, goes no further:
+    no step, no promotion; a guardrail still rolls it back. Raises ConfigError if the experiment has not begun.
     """
-    state = read_state(folder, experiment.id)
-    if state is None or state.revision != experiment.revision:
-        raise ConfigError(f"experiment {experiment.id}: revision {experiment.revision} has not begun")
-    check_unchanged(experiment, state)
+    state = read_state(folder, name)
+    if state is None:
+        raise ConfigError(f"experiment {name} has not begun: `anomaly experiment start {name}`")
     if state.status == "running":
-        state = _answer(folder, experiment, state, look)
-    return _finish(folder, experiment, state, effects)
+        state = _answer(folder, state, look, [*frozen, *_clock_problems(folder, state, look)])
+    return finish(folder, state, effects)
 
 
-def _answer(folder: Path, experiment: Experiment, state: State, look: Look) -> State:
+def _clock_problems(folder: Path, state: State, look: Look) -> list[str]:
+    last = max((entry.at for entry in read_audit(folder, state.id)), default=state.at)
+    if look.at >= last:
+        return []
+    days = (last - look.at) / look.ticks_per_day
+    return [f"the newest reading is {days:.1f} days older than at the last look; mend the clock or the run's folder"]
+
+
+def _answer(folder: Path, state: State, look: Look, frozen: Sequence[str]) -> State:
     """The state after a verdict, written down, with nothing done outside yet."""
+    after = answer(state, look, frozen)
+    if _differs(after, state) or _day_passed(folder, state, look):
+        did = f"{after.verdict}: {after.status.replace('_', ' ')} at {after.share:.0%}"
+        _write_entry(folder, after, did, look.at, look.comparison)
+    if not _differs(after, state):
+        return state
+    write_state(folder, after)
+    return after
+
+
+def answer(state: State, look: Look, frozen: Sequence[str] = ()) -> State:
+    """What becomes of a running experiment at this look; nothing is written or done."""
+    experiment = state.experiment
     verdict = decide(experiment, state, look)
     status: Status = "running"
-    if verdict.result == "pass" and experiment.on_pass == "promote":
-        status = "promoting"
-    elif verdict.result == "fail" and experiment.on_fail == "rollback":
+    result, reason = verdict.result, verdict.reason
+    if result == "fail" and experiment.on_fail == "rollback":
         status = "rolling_back"
-    state = msgspec.structs.replace(
+    elif frozen:
+        result, reason = "inconclusive", f"held: {'; '.join(frozen)}"
+    elif result == "pass" and experiment.on_pass == "promote":
+        status = "promoting"
+    step = _next_step(state, look) if status == "running" and not frozen else []
+    return msgspec.structs.replace(
         state,
         status=status,
         at=look.at,
-        verdict=verdict.result,
-        reason=verdict.reason,
-        evidence=look.comparison,
-        steps=[*state.steps, *_next_step(experiment, state, look)] if status == "running" else state.steps,
+        verdict=result,
+        reason=reason,
+        steps=[*state.steps, *step],
+        read_at=look.at if verdict.read and not frozen and state.read_at is None else state.read_at,
     )
-    _write(folder, state, f"{verdict.result}: {status} at {state.share:.0%}")
-    return state
 
 
-def _finish(folder: Path, experiment: Experiment, state: State, effects: Effects) -> State:
-    model = state.models[experiment.treatment.name]
+def _differs(after: State, before: State) -> bool:
+    """Whether anything but figures changed: the state is written for that alone, the trail also day by day."""
+    held = after.reason.startswith("held") or before.reason.startswith("held")
+    same = (after.status, after.verdict, after.steps, after.read_at) == (
+        before.status,
+        before.verdict,
+        before.steps,
+        before.read_at,
+    )
+    return not same or (held and after.reason != before.reason)
+
+
+def _day_passed(folder: Path, state: State, look: Look) -> bool:
+    last = max((entry.at for entry in read_audit(folder, state.id)), default=state.at)
+    return days_since(last, look) >= 1.0
+
+
+def finish(folder: Path, state: State, effects: Effects) -> State:
+    """Do what the state says was going to be done."""
+    experiment = state.experiment
+    model = state.models.get(experiment.treatment.name, "")
+    own = model and model != state.models.get(experiment.control.name)
     reason = f"experiment {state.id}, revision {state.revision}: {state.reason}"
+    what = model or f"the threshold of {experiment.treatment.name}"
     if state.status == "promoting":
         effects.promote(model, reason)
         state = msgspec.structs.replace(state, status="promoted")
-        _write(folder, state, f"promoted {model}")
+        _write(folder, state, f"promoted {what}", state.at)
     elif state.status == "rolling_back":
-        effects.roll_back(model, reason)
+        if own:
+            effects.roll_back(model, reason)
         state = msgspec.structs.replace(state, status="rolled_back")
-        _write(folder, state, f"rolled {model} back")
+        _write(folder, state, f"rolled {what} back", state.at)
     return state
 
 
 def stop(folder: Path, experiment: str, at: int, reason: str) -> State:
-    """End an experiment by hand: everybody scores with the champion again. Raises ConfigError if there is none."""
+    """End an experiment by hand: everybody scores with the champion again. Raises ConfigError if none runs."""
     state = read_state(folder, experiment)
     if state is None:
         raise ConfigError(f"experiment {experiment} has not begun in {folder}")
-    state = msgspec.structs.replace(state, status="stopped", at=at, reason=reason)
-    _write(folder, state, "stopped")
+    if state.status in ("promoted", "rolled_back", "stopped"):
+        raise ConfigError(f"experiment {experiment} is over: {state.status.replace('_', ' ')}")
+    state = msgspec.structs.replace(state, status="stopped", at=max(at, state.at), reason=reason)
+    _write(folder, state, "stopped", state.at)
     return state
 
 
-def _next_step(experiment: Experiment, state: State, look: Look) -> list[Taken]:
+def _next_step(state: State, look: Look) -> list[Taken]:
     """The next step of the ramp, if there is one and the current one lasted long enough."""
-    place = len(state.steps) - 1
-    if place + 1 >= len(experiment.ramp):
+    ramp, place = state.experiment.ramp, len(state.steps) - 1
+    if place + 1 >= len(ramp) or look.comparison.split.broken:
         return []
-    step = experiment.ramp[place]
-    days = (look.at - state.steps[-1].at) / look.ticks_per_day
+    step = ramp[place]
     vehicles = sum(arm.vehicles for arm in look.comparison.arms)
-    if days < step.min_days or vehicles < step.min_vehicles:
+    if days_since(state.steps[-1].at, look) < step.min_days or vehicles < step.min_vehicles:
         return []
-    return [Taken(share=experiment.ramp[place + 1].share, at=look.at)]
+    return [Taken(share=ramp[place + 1].share, at=look.at, eligible=state.steps[-1].eligible)]
 
 
-def _missing(experiment: Experiment, state: State, look: Look) -> str | None:
-    """What has to be there before the primary is read."""
-    if len(state.steps) < len(experiment.ramp):
-        return f"step {len(state.steps)} of {len(experiment.ramp)} of the ramp"
-    needed = experiment.min_days + experiment.label_delay_days
-    days = (look.at - state.steps[0].at) / look.ticks_per_day
-    if days < needed:
-        return f"{days:.1f} of {needed:g} days (min_days and label_delay_days)"
-    fewest = min(arm.vehicles for arm in look.comparison.arms)
-    if fewest < experiment.min_vehicles:
-        return f"{fewest} vehicles in the smaller arm, {experiment.min_vehicles} needed"
-    return None
-
-
-def _enough(guardrail: Guardrail, comparison: Comparison) -> bool:
-    return comparison.of(guardrail.metric).events >= MIN_EVENTS
-
-
-def _doubt(guardrail: Guardrail, comparison: Comparison) -> str | None:
-    """Why a guardrail stands against a promotion although it did not fail."""
-    harm = comparison.of(guardrail.metric).harm
-    if harm is None:
-        return f"{guardrail.metric}: nothing is known of it in one of the arms"
-    if harm > guardrail.max_harm:
-        return f"{guardrail.metric} seems worse by {harm:.3g}, {guardrail.max_harm:g} allowed"
-    return None
-
-
-def _write(folder: Path, state: State, act: str) -> None:
-    add_entry(
-        folder,
-        Entry(
-            at=state.at,
-            id=state.id,
-            revision=state.revision,
-            act=act,
-            reason=state.reason,
-            evidence=state.evidence,
-        ),
-    )
+def _write(folder: Path, state: State, act: str, at: int) -> None:
+    _write_entry(folder, state, act, at, None)
     write_state(folder, state)
+
+
+def _write_entry(folder: Path, state: State, act: str, at: int, evidence: Comparison | None) -> None:
+    entry = Entry(at=at, id=state.id, revision=state.revision, act=act, reason=state.reason, evidence=evidence)
+    add_entry(folder, entry)

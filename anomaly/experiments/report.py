@@ -8,34 +8,47 @@ from pathlib import Path
 import msgspec
 
 from anomaly.errors import ConfigError
-from anomaly.experiments.compare import lines
-from anomaly.experiments.file import Experiment, load
+from anomaly.experiments.compare import ArmFigures, Comparison, Reading
+from anomaly.experiments.file import Experiment, load, names
+from anomaly.experiments.metrics import RATIOS
 from anomaly.experiments.state import Entry, State, read_audit, read_state
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment's file, its state (None: it has not begun) and its audit trail, oldest entry first."""
+    """An experiment as it runs (as its file says, before it began), its state, and its audit trail, oldest first."""
 
     experiment: Experiment
     state: State | None
     audit: list[Entry]
 
+    @property
+    def evidence(self) -> Comparison | None:
+        """The last comparison that is on the audit trail."""
+        return next((entry.evidence for entry in reversed(self.audit) if entry.evidence is not None), None)
+
+    @property
+    def looks(self) -> list[Entry]:
+        """Entries with evidence of the revision that runs, oldest first."""
+        return [one for one in self.audit if one.evidence and one.revision == self.experiment.revision]
+
 
 def report(folder: Path, name: str) -> Report:
     """All of one experiment of `folder`. Raises ConfigError if there is no such file, or for one that is wrong."""
+    state = read_state(folder, name)
     path = folder / f"{name}.toml"
-    if not path.exists():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.toml"))) or "none"
+    if state is None and not path.exists():
+        known = ", ".join(names(folder)) or "none"
         raise ConfigError(f"{path} is not there; experiments in this folder: {known}")
-    return Report(experiment=load(path), state=read_state(folder, name), audit=read_audit(folder, name))
+    experiment = state.experiment if state is not None else load(path)
+    return Report(experiment=experiment, state=state, audit=read_audit(folder, name))
 
 
 def status_line(found: Report) -> str:
     """Where it stands, in a line."""
     experiment, state = found.experiment, found.state
     who = f"{experiment.id}, revision {experiment.revision}"
-    if state is None or state.revision != experiment.revision:
-        return f"{who}: not begun; {experiment.ramp[0].share:.0%} of the vehicles are assigned"
+    if state is None:
+        return f"{who}: not begun; everybody scores with the champion"
     verdict = f"; {state.verdict}: {state.reason}" if state.verdict else ""
     step = f"step {len(state.steps)} of {len(experiment.ramp)}, {state.share:.0%} of the vehicles"
     return f"{who}: {state.status.replace('_', ' ')}, {step}{verdict}"
@@ -49,10 +62,56 @@ def report_lines(found: Report, when: Callable[[int], str] = str) -> Iterator[st
     yield status_line(found)
     models = found.state.models if found.state else {}
     for arm in found.experiment.arms:
-        yield f"  {arm.name} ({arm.role}): {models.get(arm.name, arm.model)}, {arm.share:.0%}"
-    if found.state and found.state.evidence:
-        yield f"as of {when(found.state.at)}:"
-        yield from (f"  {line}" for line in lines(found.state.evidence))
+        what = models.get(arm.name, arm.model or "the champion")
+        scaled = f", threshold x {arm.threshold.scale:g}" if arm.threshold else ""
+        yield f"  {arm.name} ({arm.role}): {what}{scaled}, {arm.share:.0%}"
+    if found.evidence:
+        yield f"as of {when(found.looks[-1].at if found.looks else 0)}:"
+        yield from (f"  {line}" for line in lines(found.evidence))
     for entry in found.audit:
         reason = f": {entry.reason}" if entry.reason else ""
         yield f"{when(entry.at)}: revision {entry.revision} {entry.act}{reason}"
+
+
+def lines(comparison: Comparison) -> Iterator[str]:
+    """A comparison as a table in words: a line an arm, a metric, a slice."""
+    yield from map(_arm_line, comparison.arms)
+    yield from map(reading_line, comparison.readings)
+    split = comparison.split
+    state = "BROKEN, nothing may be concluded" if split.broken else "as promised"
+    yield f"split: {split.control} and {split.treatment} vehicles, {state}"
+    for part in comparison.slices:
+        harm = "unknown" if part.harm is None else f"{part.harm:+.3g}"
+        yield f"exploratory, {part.field} {part.word}: harm {harm}, {part.vehicles} vehicles"
+
+
+def reading_line(reading: Reading) -> str:
+    """One metric in a sentence: which way, how much, how sure, and what is allowed."""
+    ratio = RATIOS[reading.metric]
+    counted = f"{reading.control_events:g} in the control, {reading.treatment_events:g} in the treatment"
+    start = f"{reading.metric} ({reading.role}): "
+    if reading.log_e is not None:
+        excess = "unknown" if reading.harm is None else f"{reading.harm:+.0%}"
+        return (
+            f"{start}vehicles with one {excess}, {reading.limit:.0%} allowed; evidence {max(reading.log_e, 0.0):.2f} "
+            f"of {reading.log_needed:.2f} needed; {counted}: {reading.result}"
+        )
+    if reading.harm is None:
+        return f"{start}unknown, an arm has nothing to count by: {reading.result}"
+    side = "worse" if reading.harm > 0 else "better"
+    sure = "too few events for an interval"
+    if reading.low is not None and reading.high is not None:
+        sure = f"harm between {reading.low:.3g} and {reading.high:.3g}"
+    return (
+        f"{start}treatment {abs(reading.harm):.3g} {ratio.unit} {side}, {sure}, {reading.limit:g} allowed; {counted}: "
+        f"{reading.result}"
+    )
+
+
+def _arm_line(arm: ArmFigures) -> str:
+    shown = {name: "unknown" if value is None else f"{value:.3g}" for name, value in arm.metrics.items()}
+    return (
+        f"{arm.arm} ({arm.role}): {arm.vehicles} vehicles, {arm.vehicle_days:.0f} vehicle-days, "
+        f"false alarms per 1,000 {shown['false_alarms']}, alerts a day {shown['alerts']}, "
+        f"detected {shown['detected']} of {arm.faults} faults, lead {shown['lead']} days, cost a day {shown['cost']}"
+    )

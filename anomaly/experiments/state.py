@@ -11,37 +11,45 @@ import msgspec
 from anomaly.disk import replace_file
 from anomaly.errors import DataError
 from anomaly.experiments.compare import Comparison, Result
+from anomaly.experiments.file import Experiment
 
 Status = Literal["running", "promoting", "rolling_back", "promoted", "rolled_back", "stopped"]
 ACTIVE: frozenset[Status] = frozenset({"running", "promoting"})
 """While it is one of these, vehicles are in arms; else everybody scores with the champion."""
-VERSION = 1
+VERSION = 2
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the ramp that was taken: the share from `at` (in the fleet's time unit) on."""
+    """A step of the ramp that was taken: the share from `at` (in the fleet's time unit) on.
+
+    `eligible` is the file with the keys of the vehicles that may take part, None where all may.
+    """
 
     share: float
     at: int
+    eligible: str | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one revision of an experiment stands; written by the controller alone.
+    """Where one revision of an experiment stands; written by the controller alone, whenever that changes.
 
-    `digest` is that of the experiment file, `models` what each arm's model was when it began ("fleet/3"), `steps`
-    the ramp so far, `verdict` the last one, with its `reason` and `evidence`; times in the fleet's time unit.
+    `experiment` is the file as it was when it began: that is what runs, whatever becomes of the file. `models` are
+    the models of its arms at that time ("fleet/3") and `digests` theirs, `steps` the ramp so far, `verdict` the last
+    one with its `reason`, `read_at` when a fixed read-out was taken; times in the fleet's time unit.
     """
 
     id: str
     revision: int
     digest: str
     status: Status
+    experiment: Experiment
     models: dict[str, str]
+    digests: dict[str, str]
     steps: list[Taken]
     at: int
     verdict: Result | None = None
     reason: str = ""
-    evidence: Comparison | None = None
+    read_at: int | None = None
     version: int = VERSION
 
     @property
@@ -72,11 +80,16 @@ def read_state(folder: Path, experiment: str) -> State | None:
     if not path.exists():
         return None
     try:
-        state = msgspec.json.decode(path.read_bytes(), type=State)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        return parse_state(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be used: {error}; remove it to begin the experiment again") from error
+
+
+def parse_state(content: bytes) -> State:
+    """A state from the bytes of its file. Raises ValueError if they cannot be used."""
+    state = msgspec.json.decode(content, type=State)
     if state.version != VERSION or not state.steps:
-        raise DataError(f"{path} is of version {state.version}, this program reads {VERSION}; update it")
+        raise ValueError(f"it is of version {state.version}, this program reads {VERSION}")
     return state
 
 

@@ -165,7 +165,8 @@ def read_table(folder: Path, schema: Any, recorded: Iterable[str] | None = None,
     tables = []
     for name in sorted(names):
         try:
-            table = pq.ParquetFile(folder / name).read()
+            file = pq.ParquetFile(folder / name)
+            table = file.read(columns=[column for column in schema.names if column in file.schema_arrow.names])
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{folder / name} cannot be read: {error}") from error
         tables.append(_fitted(table, schema))

@@ -17,15 +17,19 @@ from anomaly.registry.store import Registry
 
 
 class Rollout(NamedTuple):
-    """Arms and who is in them; `payload` is what the control log keeps of it: models, experiment files."""
+    """Arms and who is in them; `payload` is what the control log keeps of it: models, states of experiments.
+
+    `problems` say which experiments had to be left out, and why.
+    """
 
     arms: Sequence[Arm]
     assign: Callable[[str], int]
     payload: bytes
+    problems: Sequence[str] = ()
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout as the control log has it: enough to repeat it. `files` are the experiment files by name."""
+    """A rollout as the control log has it: enough to repeat it. `files` are the states of experiments by name."""
 
     champion: str
     models: dict[str, str]
@@ -49,7 +53,7 @@ class Rollouts:
     def read(self) -> tuple[Rollout, Frame]:
         """What the files say now. Raises ConfigError or ModelError if that cannot be run."""
         self._seen = self._signature()
-        files = {path.name: _text(path) for path in self._files()}
+        files = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in self._files()}
         champion = self._registry.resolve(f"{self._fleet}@champion").reference
         return self._rollout(champion, self._experiments, files)
 
@@ -62,20 +66,22 @@ class Rollouts:
         return self._rollout(recorded.champion, folder, recorded.files)
 
     def _rollout(self, champion: str, folder: Path, files: dict[str, str]) -> tuple[Rollout, Frame]:
-        used: dict[str, Frame] = {}
+        _, frame = self._load(champion)
 
         def resolve(reference: str) -> Model:
-            model, used[reference] = self._load(champion if reference.endswith("@champion") else reference)
+            name = champion if reference.endswith("@champion") else reference
+            model, own = self._load(name)
+            if own.digest != frame.digest:
+                raise ConfigError(
+                    f"all models of a rollout need one frame, and {champion} has {frame.digest[:12]}, {name} "
+                    f"{own.digest[:12]}; train without --refit-frame"
+                )
             return model
 
-        arms, assign, _ = active_arms(folder, resolve)
-        frames = {frame.digest: frame for frame in used.values()}
-        if len(frames) > 1:
-            named = ", ".join(f"{name} has {frame.digest[:12]}" for name, frame in used.items())
-            raise ConfigError(f"all models of a rollout need one frame, and {named}; train without --refit-frame")
+        arms, assign, problems = active_arms(folder, resolve, self._experiments)
         recorded = Recorded(champion=champion, models={arm.name: arm.model.digest for arm in arms}, files=files)
         payload = msgspec.json.encode(recorded, order="deterministic")
-        return Rollout(arms, assign, payload), next(iter(frames.values()))
+        return Rollout(arms, assign, payload, problems), frame
 
     def _load(self, reference: str) -> tuple[Model, Frame]:
         entry = self._registry.resolve(reference)
@@ -85,7 +91,7 @@ class Rollouts:
         return self._models[entry.reference]
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self._experiments.glob("*") if path.suffix in {".toml", ".json"})
+        return sorted(self._experiments.glob("*.state.json"))
 
     def _signature(self) -> tuple[object, ...]:
         """Changes whenever a file was replaced: name, inode, time and size of each."""
@@ -96,10 +102,3 @@ class Rollouts:
                 stat = path.stat()
                 found.append((path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
         return tuple(found)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}; mend it or move it away") from error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.errors import DataError
 from anomaly.feedback import archive, decisions
+from anomaly.feedback.history import Past
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
 from anomaly.service.failpoints import failpoint
@@ -165,3 +168,94 @@ def read_decisions(folder: Path, group: str | None = None) -> Any:
 def read_archive(folder: Path, fleet: Fleet, group: str | None = None) -> Any:
     """The archived readings of a run, as a table of `anomaly.feedback.archive.reading_schema(fleet)`."""
     return read_log(folder, ARCHIVE, archive.reading_schema(fleet), group)
+
+
+class LoggedDays:
+    """What a run logged, day by day, for whoever must not read all of it; a fleet with a common clock."""
+
+    def __init__(self, folder: Path, fleet: Fleet, group: str | None = None) -> None:
+        self._folder, self._fleet = folder, fleet
+        self._files: dict[str, dict[int, list[str]]] = {name: {} for name in LOGS}
+        self._rows: dict[str, list[Any]] = {name: [] for name in LOGS}
+        for path in store_paths(folder, group):
+            store = StoreReader(path)
+            with store.still():
+                recorded, rows = store.files(), {name: store.rows(name) for name in LOGS}
+            store.close()
+            for name in LOGS:
+                self._rows[name] += unpacked(rows[name])
+                for file in recorded.get(name, []):
+                    self._files[name].setdefault(_day_of(file), []).append(file)
+
+    def days(self) -> list[int]:
+        """The days with a reading, ascending, as numbers since 1970."""
+        ticks = self._fleet.ticks_per_day
+        held = {int(day) for table in self._rows[ARCHIVE] for day in np.unique(table["ts"].to_numpy() // ticks)}
+        return sorted(held | self._files[ARCHIVE].keys())
+
+    def newest(self) -> int | None:
+        """The time of the newest reading, None without any."""
+        days = self.days()
+        times = self._read(ARCHIVE, days[-1], ["ts"])["ts"].to_numpy() if days else ()
+        return int(np.max(times)) if len(times) else None
+
+    def seen(self, day: int) -> Any:
+        """A row for each vehicle that sent a reading on `day`: `vehicle` and its last context of that day."""
+        import pyarrow as pa
+
+        fields = list(self._fleet.context_fields)
+        table = self._read(ARCHIVE, day, ["vehicle", *fields])
+        for field in fields:
+            table = table.set_column(table.column_names.index(field), field, table[field].cast(pa.string()))
+        grouped = table.group_by("vehicle", use_threads=False).aggregate([(field, "last") for field in fields])
+        return grouped.rename_columns([name.removesuffix("_last") for name in grouped.column_names]).select(
+            ["vehicle", *fields]
+        )
+
+    def past(self, vehicles: Collection[str]) -> Past:
+        """When the readings of `vehicles` were."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array(sorted(vehicles), pa.string())
+        tables = [self._read(ARCHIVE, day, ["vehicle", "ts"]) for day in self.days()]
+        own = pa.concat_tables([table.filter(pc.is_in(table["vehicle"], value_set=wanted)) for table in tables])
+        codes = pc.index_in(own["vehicle"], value_set=wanted).to_numpy()
+        return Past(wanted.to_pylist(), codes.astype(np.int64), own["ts"].to_numpy())
+
+    def alarms(self) -> Any:
+        """All rows of the decision log with an alarm."""
+        import pyarrow as pa
+
+        schema = decisions.schema()
+        tables = [schema.empty_table()]
+        for day in sorted(self._files[DECISIONS]):
+            table = archive.read_table(self._folder / DECISIONS, schema, self._files[DECISIONS][day])
+            tables.append(table.filter(table["alarm"]))
+        for held in self._rows[DECISIONS]:
+            table = archive.read_table(self._folder / DECISIONS, schema, [], [held])
+            tables.append(table.filter(table["alarm"]))
+        return pa.concat_tables(tables).unify_dictionaries()
+
+    def _read(self, name: str, day: int, columns: Sequence[str]) -> Any:
+        import pyarrow as pa
+
+        full = archive.reading_schema(self._fleet)
+        wanted = pa.schema([full.field(column) for column in columns])
+        ticks = self._fleet.ticks_per_day
+        held = []
+        for table in self._rows[name]:
+            ts = table["ts"].to_numpy()
+            own = np.flatnonzero(ts // ticks == day)
+            if len(own):
+                held.append(table.take(pa.array(own)))
+        return archive.read_table(self._folder / name, wanted, self._files[name].get(day, []), held)
+
+
+def _day_of(file: str) -> int:
+    """The day of a recorded file, as a number since 1970.
+
+    >>> _day_of("region=north/day=1970-01-03/x@0-1-1.parquet")
+    2
+    """
+    return int(np.datetime64(file.split("day=", 1)[1].partition("/")[0], "D").astype(np.int64))

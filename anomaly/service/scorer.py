@@ -18,7 +18,7 @@ from anomaly.service.failpoints import failpoint
 from anomaly.service.logs import REPEAT_S, Summary
 from anomaly.service.metrics import Listener, Metrics
 from anomaly.service.partition import PartitionScorer, Shared, cuts_of
-from anomaly.service.rollout import Rollouts
+from anomaly.service.rollout import Rollout, Rollouts
 from anomaly.service.rows import drop_unrecorded
 from anomaly.service.store import LostPartition, PartitionStore
 from anomaly.service.stored import Identity, store_path
@@ -72,6 +72,8 @@ class Scorer:
         self._rollouts = Rollouts(registry, fleet.name, options.folder / "experiments")
         self._rollout, frame = self._rollouts.read()
         self._identity = Identity(fleet.digest(), frame.digest)
+        self._log_line = structlog.get_logger()
+        self._say(self._rollout)
         decoder = Decoder(fleet)
         self._partitions: dict[int, PartitionScorer] = {}
         self._shared = Shared(
@@ -88,7 +90,6 @@ class Scorer:
         self._stopping = False
         self._broken = False
         self._written = False
-        self._log_line = structlog.get_logger()
         self._source: Source = log.source(self._topic, options.group, self, options.first)
 
     def _check_topic(self) -> None:
@@ -234,11 +235,16 @@ class Scorer:
         except AnomalyError as error:
             self._log_line.error("rollout refused, the one in force goes on", reason=str(error))
             return
+        self._say(rollout)
         if rollout.payload != self._rollout.payload:
             self._log_line.info("rollout changed", models=[arm.model.name for arm in rollout.arms])
             self._rollout = rollout
             for scorer in self._partitions.values():
                 scorer.use(rollout)
+
+    def _say(self, rollout: Rollout) -> None:
+        for problem in rollout.problems:
+            self._log_line.error("experiment left out", reason=problem)
 
     def _deliver(self, now_s: float) -> None:
         """Send what checkpoints put into the outboxes; while that fails, nothing more is read."""

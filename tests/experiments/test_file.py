@@ -8,32 +8,42 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import ConfigError
-from anomaly.experiments.file import load, load_all
+from anomaly.experiments.file import load, names
 from tests.experiments.plan import TEXT, experiment
 
 
 def test_a_file_is_read_with_its_defaults(tmp_path: Path) -> None:
     """The arms have their roles, and what is not written has the documented default."""
     (tmp_path / "colder.toml").write_text(TEXT)
-    (found,) = load_all(tmp_path)
+    (name,) = names(tmp_path)
+    found = load(tmp_path / f"{name}.toml")
     assert (found.control.model, found.treatment.model) == ("fleet/1", "fleet@challenger")
     assert (found.unit, found.revision, found.on_fail, found.on_inconclusive) == ("vehicle", 1, "rollback", "hold")
-    assert load_all(tmp_path / "none") == []
+    assert names(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("min_days = 7", "min_day = 7", "min_day: unknown key; did you mean `min_days`?"),
-        ('id = "colder"', 'id = "colder"\nunit = "event"', "unit: 'event' is not known"),
+        ('id = "colder"', 'id = "colder"\nunit = "event"', "unit: 'event' is refused: those of one vehicle"),
         ("share = 0.5\n[[arms]]", "share = 0.4\n[[arms]]", "the shares sum to 0.9; they must sum to 1"),
         ('role = "treatment"', 'role = "control"', "2 have the role control; there must be one"),
         ('name = "new"', 'name = "old"', "arms: old is there twice"),
         ('model = "fleet/1"', 'model = "fleet one"', "arms[0].model: "),
         ("min_days = 7", "min_days = 99", "min_days: 99 is above max_days 90"),
-        ('metric = "false_alarms"', 'metric = "f1"', "primary.metric: 'f1' is not known"),
+        ('metric = "false_alarms"', 'metric = "f1"', "primary.metric: 'f1' is refused: it changes with"),
         ('id = "colder"', 'id = "colder"\nramp = [{share = 0.5}, {share = 0.1}]', "must rise from step to step"),
         ('id = "colder"', 'id = "colder"\nlayer = {range = [10, 10]}', "must rise within 0 to 10000"),
+        ('id = "colder"', 'id = "colder"\nunit = "reading"', "'reading' is refused: those of one vehicle resemble"),
+        ('metric = "false_alarms"', 'metric = "latency"', "'latency' is refused: the models of one process"),
+        ("max_harm = 0.1", 'max_harm = 0.1, method = "fixed"', "fixed is read once"),
+        ("margin = 0.0", 'margin = 0.0, method = "first_event"', "first_event finds harm alone"),
+        ("margin = 0.0", 'margin = 0.0, method = "betting"', "false_alarms cannot be judged by betting"),
+        ("max_harm = 0.1", "max_harm = 0.1, alpha = 0.2", "their alpha sums to 0.2"),
+        ('role = "control"', 'role = "control"\nmode = "shadow"', "old is the control and must be live"),
+        ('model = "fleet@challenger"', "", "new is neither another model nor another threshold"),
+        ('id = "colder"', 'id = "colder"\neligibility = {region = []}', "eligibility.region: the list is empty"),
         ('on_pass = "promote"', 'on_pass = "pray"', "on_pass: 'pray' is not known"),
     ],
 )

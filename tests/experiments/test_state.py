@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import DataError
-from anomaly.experiments.compare import compare
 from anomaly.experiments.state import (
     Entry,
     State,
@@ -18,21 +17,21 @@ from anomaly.experiments.state import (
     state_path,
     write_state,
 )
-from tests.experiments.plan import experiment, odd, vehicles
+from tests.experiments.plan import experiment
 
 
 def state(at: int = 5) -> State:
-    """A state with evidence."""
-    evidence = compare(experiment(), odd, vehicles(20, (1.0, 1.0), (1.0, 1.0)))
+    """A state on its second step."""
     steps = [Taken(share=0.1, at=1), Taken(share=1.0, at=at)]
     models = {"old": "fleet/1", "new": "fleet/2"}
     return State(
-        id="colder", revision=1, digest="d", status="running", models=models, steps=steps, at=at, evidence=evidence
+        id="colder", revision=1, digest="d", status="running", experiment=experiment(), models=models,
+        digests=models, steps=steps, at=at,
     )  # fmt: skip
 
 
 def test_a_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    """With its ramp and evidence; the next one replaces it and leaves nothing beside it."""
+    """With its ramp and the file as it was; the next one replaces it and leaves nothing beside it."""
     assert read_state(tmp_path, "colder") is None
     write_state(tmp_path, state(4))
     write_state(tmp_path, state(5))
@@ -53,8 +52,8 @@ def test_a_newer_state_is_refused(tmp_path: Path) -> None:
     """What a newer program wrote is not half understood."""
     write_state(tmp_path, state())
     path = state_path(tmp_path, "colder")
-    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 2'))
-    with pytest.raises(DataError, match="version 2"):
+    path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 3'))
+    with pytest.raises(DataError, match="version 3"):
         read_state(tmp_path, "colder")
 
 

@@ -187,17 +187,17 @@ def test_a_partition_that_stays_lost_ends_the_process(own: Rig, monkeypatch: pyt
         scorer.run()
 
 
-def test_an_experiment_file_that_is_no_text_stops_nothing(own: Rig, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file in the experiments folder that cannot be read is said, and the rollout in force goes on."""
+def test_an_experiment_that_cannot_be_read_stops_nothing(own: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """A state in the experiments folder that cannot be read is said, and the champion scores."""
     scorer = make(own)
     scorer._turn()
     folder = own.folder / "run" / "experiments"
     folder.mkdir(parents=True)
-    (folder / "x.toml").write_bytes(b"id = '\xff'")
+    (folder / "x.state.json").write_bytes(b"{'\xff'")
     scorer.run()
     assert len(read_decisions(own.folder / "run")) == 360
     said = capsys.readouterr()
-    assert "rollout refused" in said.out + said.err
+    assert "x.state.json cannot be used" in said.out + said.err
 
 
 def test_rows_become_files_while_nothing_arrives(own: Rig) -> None:
