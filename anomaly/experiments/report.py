@@ -49,7 +49,8 @@ def status_line(found: Report) -> str:
     who = f"{experiment.id}, revision {experiment.revision}"
     if state is None:
         return f"{who}: not begun; everybody scores with the champion"
-    verdict = f"; {state.verdict}: {state.reason}" if state.verdict else ""
+    last = found.looks[-1].reason if found.looks and state.status == "running" else state.reason
+    verdict = f"; {state.verdict}: {last}" if state.verdict else ""
     step = f"step {len(state.steps)} of {len(experiment.ramp)}, {state.share:.0%} of the vehicles"
     return f"{who}: {state.status.replace('_', ' ')}, {step}{verdict}"
 
