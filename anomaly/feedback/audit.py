@@ -84,7 +84,7 @@ def _met(days: NDArray[np.int64], share: float) -> NDArray[np.float64]:
 
 def _gamma(weights: NDArray[np.float64], usual: float) -> tuple[float, float]:
     """The interval for a sum of weighted Poisson counts, whose weights are these; `usual` is that of one more."""
-    from scipy.stats import chi2  # type: ignore[import-untyped]  # scikit-learn brings it
+    from scipy.stats import chi2
 
     total, variance, tail = float(weights.sum()), float((weights**2).sum()), (1 - LEVEL) / 2
     low = variance / (2 * total) * float(chi2.ppf(tail, 2 * total**2 / variance)) if total else 0.0

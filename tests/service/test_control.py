@@ -164,6 +164,6 @@ def test_a_bad_one_goes_back_a_good_one_is_promoted_an_equal_one_is_held(live: L
     assert (np.diff(warm)[vehicle[1:] == vehicle[:-1]] >= 0).all()
     assert {"bad/new", "good/new", "equal/old"} <= set(table["arm"].to_pylist())
     treated = next(row["vehicle"] for row in table.to_pylist() if row["arm"] == "bad/new")
-    at = next(entry.at for entry in read_audit(folder, "bad") if entry.evidence)
+    at = [entry.at for entry in read_audit(folder, "bad") if entry.evidence][-1]
     shown = live.anomaly_says("vehicle", "show", treated, "--at", str(at), "--group", "bus")
     assert "scored by bus/1 (arm bad/new)" in shown
