@@ -38,7 +38,7 @@ COMMANDS: dict[str, Entry] = {
         "anomaly.cli.feedback:app", "Labels, outcomes and what they say: bring in, answer, queue, estimate."
     ),
     "sql": Entry("anomaly.cli.sql:sql", "Ask a run in SQL: decisions, alerts, outcomes, labels, readings."),
-    "experiment": Entry("anomaly.cli.experiment:app", "See and compare the arms of a rollout."),
+    "experiment": Entry("training.cli.experiment:app", "Roll models out to a share of the vehicles, and back."),
     "simulate": Entry("anomaly.cli.simulate:app", "Make a physical fleet that fails in known ways."),
     "warmup": Entry("anomaly.cli.warmup:warmup", "Compile the kernels once, so that a start is quick."),
     "doctor": Entry("anomaly.cli.doctor:doctor", "Check this machine, the fleet file and the broker."),

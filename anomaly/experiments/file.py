@@ -107,12 +107,14 @@ class Guardrail(_Table, frozen=True):
     """`[[guardrails]]`: the treatment fails if it is surely worse by more than `max_harm`.
 
     `max_harm` is in the metric's own unit; for `first_event` it is relative, the part by which more vehicles may have
-    the event. `alpha` is its own, else an equal part of `guardrail_alpha`; nothing is concluded from fewer than
-    `min_events` in both arms together.
+    the event. `harm`, in the same unit, is what `plan` asks that it finds; left out, twice `max_harm`, or where that
+    is 0, a doubling (of what is missed, where more is better). `alpha` is its own, else an equal part of
+    `guardrail_alpha`; nothing is concluded from fewer than `min_events` in both arms together.
     """
 
     metric: KnownMetric
     max_harm: Annotated[float, Meta(ge=0.0)]
+    harm: Annotated[float, Meta(gt=0.0)] | None = None
     method: Method = "sequence"
     alpha: Alpha | None = None
     min_events: Annotated[int, Meta(ge=1)] = 10
@@ -228,6 +230,9 @@ def _plan_problems(experiment: Experiment) -> Iterator[str]:
             f"guardrails: their alpha sums to {sum(own):g}; it must leave something of guardrail_alpha "
             f"{experiment.guardrail_alpha:g} for the others, and never be above it"
         )
+    for guardrail in experiment.guardrails:
+        if guardrail.harm is not None and guardrail.harm <= guardrail.max_harm:
+            yield f"guardrails: {guardrail.metric}: harm {guardrail.harm:g} must be above max_harm, which is allowed"
     for field, values in experiment.eligibility.items():
         if not values:
             yield f"eligibility.{field}: the list is empty, so that nobody would take part"

@@ -11,7 +11,7 @@ from training.experiments.verify import Figure, _figure, cases, verify
 @pytest.fixture(scope="module")
 def figures() -> list[Figure]:
     """All cases, some runs of each."""
-    return verify(40)
+    return verify(50)
 
 
 def test_every_demand_is_met(figures: list[Figure]) -> None:
