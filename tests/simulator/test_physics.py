@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anomaly.simulator import physics
@@ -13,6 +13,7 @@ from anomaly.simulator import physics
 temperature = st.floats(-40.0, 50.0)
 
 
+@example(100.0, 20.0, 1.0, 86.0)
 @given(st.floats(0.5, 120.0), temperature, st.floats(0.02, 3.0), st.floats(80.0, 92.0))
 def test_heat_in_equals_heat_out(heat: float, ambient: float, radiator: float, thermostat: float) -> None:
     """Below boiling, block and radiator give away exactly the heat that the engine puts in."""

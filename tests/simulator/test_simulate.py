@@ -66,6 +66,23 @@ def test_chunks_do_not_matter(scenario_name: str) -> None:
         assert pa.concat_tables([table_of(world, part) for part in arrivals(world, config, chunk)]).equals(whole)
 
 
+def test_chunks_do_not_matter_where_readings_arrive_together() -> None:
+    """Readings of one vehicle that arrive in the same second come in the order of their own times, in any chunks."""
+    config = SimulationConfig(vehicles=2, days=1, every="1s", faults=0.0, duplicates=0.3)
+    world = build_world(config, 4)
+    whole, parts = ([table_of(world, part) for part in arrivals(world, config, chunk)] for chunk in (1 << 20, 1_001))
+    assert pa.concat_tables(parts).equals(pa.concat_tables(whole))
+
+
+def test_kinds_of_fault_before_and_after_the_history() -> None:
+    """Faults are of the kinds that were asked for, others in the history than after it."""
+    config = scenario("A", kinds=["brake_wear", "tyre_leak"], history_kinds=["misfire"], every="1d")
+    truth = simulate(config, 1).truth.to_pylist()
+    found = {after: {row["kind"] for row in truth if (row["onset"] >= config.train_until_ms) is after}
+             for after in (False, True)}  # fmt: skip
+    assert found == {False: {"misfire"}, True: {"brake_wear", "tyre_leak"}}
+
+
 def test_the_batch_is_that_of_the_file(tmp_path: Path) -> None:
     """Readings in memory become the batch that a person's commands would read from the written file."""
     config = scenario("F", vehicles=9, days=40)
