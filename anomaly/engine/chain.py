@@ -126,8 +126,8 @@ class Chain:
     def restore(self, saved: Iterable[Sequence[Any]]) -> None:
         """Take over what `saved` gave, in place of what waits."""
         self._waiting = {}
-        for fields in saved:
-            event = Event(*fields)
+        for name, vehicle, ts, action, signals, undoes in saved:
+            event = Event(name, vehicle, ts, Action(action), tuple(signals), undoes)
             self._waiting.setdefault(event.vehicle, []).append(event)
 
     def moved(self) -> None:
