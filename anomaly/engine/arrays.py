@@ -12,7 +12,7 @@ from anomaly.engine import layout
 from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Limits, Observed, Policies, Settled, Waiting
-from anomaly.engine.model import Arm, Floats
+from anomaly.engine.model import Floats, Model
 from anomaly.engine.outcome import Episodes, Evidence
 from anomaly.fleet import Fleet
 
@@ -34,9 +34,8 @@ def limits(fleet: Fleet) -> Limits:
     )
 
 
-def policies(arms: Sequence[Arm], rows: Sequence[int]) -> Policies:
-    """The threshold rules of arms; `rows` are those of `quantiles` that are their models'."""
-    models = [arm.model for arm in arms]
+def policies(models: Sequence[Model], rows: Sequence[int]) -> Policies:
+    """The threshold rules of the models of arms; `rows` are those of `quantiles` that are theirs."""
     policy = [model.policy for model in models]
 
     def column(values: Sequence[float]) -> Floats:

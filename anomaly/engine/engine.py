@@ -16,8 +16,10 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.observe import observe
-from anomaly.engine.outcome import NO_SILENCES, Change, Decisions, Kind, Outcome, Silences
+from anomaly.engine.outcome import Decisions, Kind, Outcome
 from anomaly.engine.settle import settle
+from anomaly.engine.shadow import Shadowed, shadows
+from anomaly.engine.silent import Unheard, silences
 from anomaly.engine.state import VehicleState
 from anomaly.engine.view import VehicleView, shares, view
 from anomaly.errors import ConfigError
@@ -54,14 +56,6 @@ class _Passed(NamedTuple):
     applied: int
     row: int
     stale: int
-
-
-class Unheard(NamedTuple):
-    """A vehicle that is silent since `start`, seen after the reading at `row`."""
-
-    row: int
-    slot: int
-    start: int
 
 
 class Engine:
@@ -135,7 +129,10 @@ class Engine:
         """From the next batch on, vehicle v scores with the model of `arms[assign(v)]`; nothing is warmed again."""
         rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
         self._arms, self._assign = list(arms), assign
-        self._policies = arrays.policies(arms, rows)
+        self._policies = arrays.policies([arm.model for arm in arms], rows)
+        models = [arm.shadow or arm.model for arm in arms]
+        rows = [self._state.model_row(model.digest, model.q_fleet) for model in models]
+        self._shadowed = Shadowed([arm.shadow for arm in arms], arrays.policies(models, rows))
         self._state.arms[: self._state.index.high] = -1
 
     def add_events(self, events: Sequence[Event]) -> int:
@@ -252,33 +249,11 @@ class Engine:
             applied=self._chain.applied(observed, applied),
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
-            silences=self._silences(readings, made.settled, told),
+            silences=silences(readings, made.settled, told, self._state, self._policies),
+            shadows=shadows(readings.slots, decisions, observed, self._state, self._shadowed),
         )
         self._stage("decisions")
         return outcome
-
-    def _silences(self, readings: Readings, settled: Settled, told: Sequence[Unheard]) -> Silences:
-        """Those that readings end or show, and the `told`, in order."""
-        count = int(settled.counts[1])
-        if not count and not told:
-            return NO_SILENCES
-        rows = np.concatenate([settled.silence_row[:count], [each.row for each in told]]).astype(np.int64)
-        waited = np.arange(len(rows)) >= count
-        order = np.argsort(2 * rows + waited, kind="stable")
-        slots = np.concatenate([readings.slots[rows[:count]], [each.slot for each in told]]).astype(np.int64)[order]
-        start = np.concatenate([settled.silence_start[:count], [each.start for each in told]]).astype(np.int64)[order]
-        change = np.concatenate([settled.silence[:count], np.full(len(told), Change.OPEN)]).astype(np.uint8)[order]
-        arm = self._state.arms[slots]
-        return Silences(
-            row=rows[order],
-            vehicle=self._state.index.names(slots).tolist(),
-            change=change,
-            start=start,
-            end=np.where(change == Change.CLOSED, readings.ts[rows[order]], start),
-            waited=waited[order],
-            arm=arm,
-            limit=self._policies.k_silence[arm],
-        )
 
     def _readings(self, batch: Batch) -> Readings:
         slots, new = self._state.slots(batch.vehicles)

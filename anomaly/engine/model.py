@@ -82,8 +82,10 @@ class Model(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """One arm of a rollout: who is in it scores with `model`; `propensity` is the share of vehicles in it."""
+    """One arm of a rollout: who is in it scores with `model`; `propensity` is the share of vehicles in it. `shadow`, of
+    the same frame, scores the same readings beside it and never acts."""
 
     name: str
     propensity: float
     model: Model
+    shadow: Model | None = None

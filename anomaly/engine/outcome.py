@@ -121,6 +121,29 @@ class Applied(NamedTuple):
     kept: list[bytes]
 
 
+class Shadows(NamedTuple):
+    """What the shadow models of arms say: one row a decision of a vehicle that has one.
+
+    `row` is its position in the batch, `alarm` what it would have alarmed for as `fault`: its own threshold learns as
+    that of a model that acts.
+    """
+
+    row: NDArray[np.int64]
+    score: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+    alarm: NDArray[np.bool_]
+    arm: NDArray[np.int16]
+
+
+NO_SHADOWS = Shadows(
+    np.zeros(0, np.int64),
+    np.zeros(0, np.float32),
+    np.zeros(0, np.float32),
+    np.zeros(0, np.bool_),
+    np.zeros(0, np.int16),
+)
+
+
 class Silences(NamedTuple):
     """What changed about silences in a batch, in order: `row` is the reading after which (`waited`: event time passed
     the vehicle's limit) or at which (it sent one) the `vehicle`'s silence opened or closed (see Change).
@@ -161,3 +184,4 @@ class Outcome(NamedTuple):
     status: NDArray[np.uint8]
     masked: dict[str, int]
     silences: Silences = NO_SILENCES
+    shadows: Shadows = NO_SHADOWS

@@ -39,12 +39,13 @@ class Active(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What a vehicle is given by one experiment: "" and None from none."""
+    """What a vehicle is given by one experiment: "" and None from none. A shadow's model and threshold do not act."""
 
     name: str
     share: float
     model: Model | None
     threshold: Threshold | None
+    shadow: bool = False
 
 
 class _Running(NamedTuple):
@@ -134,7 +135,7 @@ def _running(state: State, resolve: Callable[[str], Model], lists: Path) -> _Run
             model = resolve(state.models[arm.name])
             if model.digest != state.digests[arm.name]:
                 raise DataError(f"{state.models[arm.name]} is not the model that it was when {state.id} began")
-        parts.append(_Part(f"{experiment.id}/{arm.name}", propensity, model, arm.threshold))
+        parts.append(_Part(f"{experiment.id}/{arm.name}", propensity, model, arm.threshold, arm.mode == "shadow"))
     eligible = read_eligible(lists, state.steps[-1].eligible)
     return _Running(experiment, parts, assign(experiment, share, read_salt(experiment), eligible))
 
@@ -146,10 +147,17 @@ def _outside(within: Sequence[_Running]) -> _Part:
 def _arm(champion: Model, parts: Sequence[_Part]) -> Arm:
     """The arm of vehicles that are given these parts by the layers."""
     name = "+".join(part.name for part in parts if part.name) or OUTSIDE
-    model = next((part.model for part in parts if part.model is not None), champion)
-    threshold = next((part.threshold for part in parts if part.threshold is not None), None)
+    acting = _model(champion, [part for part in parts if not part.shadow])
+    shadows = [part for part in parts if part.shadow]
     propensity = float(np.prod([part.share for part in parts]))
-    return Arm(name, propensity, model if threshold is None else _with(model, threshold))
+    return Arm(name, propensity, acting, _model(acting, shadows) if shadows else None)
+
+
+def _model(otherwise: Model, parts: Sequence[_Part]) -> Model:
+    """The model that the parts lead to, `otherwise` where they name none."""
+    model = next((part.model for part in parts if part.model is not None), otherwise)
+    threshold = next((part.threshold for part in parts if part.threshold is not None), None)
+    return model if threshold is None else _with(model, threshold)
 
 
 def _with(model: Model, threshold: Threshold) -> Model:
