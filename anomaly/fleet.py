@@ -106,7 +106,8 @@ REFUSED_FAMILIES = {
 }
 """Families that somebody will ask for, and what to take instead."""
 Family = Annotated[
-    Literal["distance", "pca", "isolation-forest", "autoencoder"], Meta(extra={"refused": REFUSED_FAMILIES})
+    Literal["distance", "pca", "isolation-forest", "autoencoder", "conformal"],
+    Meta(extra={"refused": REFUSED_FAMILIES}),
 ]
 
 
@@ -115,7 +116,7 @@ class ModelTable(_Strict, frozen=True):
 
     family: Family = "distance"
     features: Literal["evidence", "wide"] = "evidence"
-    """What a family sees of a reading: a value a signal, or six; the blocks are those of `Frame.features`."""
+    """What a family sees of a reading: a value a signal, or six; `conformal` has features of its own."""
     label_term: Literal["logistic", "boosting", "none"] = "logistic"
     """What learns from confirmed faults; "none": nothing does."""
     time_constant: Annotated[int, Meta(ge=1, le=10_000)] = 20
@@ -129,6 +130,15 @@ class ModelTable(_Strict, frozen=True):
                 'family = "distance" measures evidence against the noise of single readings and takes no features = '
                 '"wide"; write features = "evidence", or one of family = "pca", "isolation-forest", "autoencoder"'
             )
+        if self.family == "conformal" and (self.features == "wide" or self.abrupt_time_constant):
+            raise ValueError(
+                'family = "conformal" has features of its own; leave features and abrupt_time_constant out'
+            )
+
+    @property
+    def frame_features(self) -> Literal["evidence", "wide", "conformal"]:
+        """The features of the frame that the family is given."""
+        return "conformal" if self.family == "conformal" else self.features
 
 
 class Shares(_Strict, frozen=True):
@@ -291,6 +301,8 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
         yield "context.cohort needs a common clock, and time_unit is `cycles`; leave it out"
     if fleet.fleet.time_unit == "cycles" and fleet.log.keep_days is not None:
         yield "log.keep_days needs a clock, and time_unit is `cycles`; write log.keep_gb"
+    if fleet.model.family == "conformal" and fleet.context.cohort is not None:
+        yield 'context.cohort: family = "conformal" judges each vehicle by its own past alone; leave it out'
     durations = {
         "context.period": fleet.context.period,
         "quality.grace": fleet.quality.grace,

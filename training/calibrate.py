@@ -19,7 +19,7 @@ from anomaly.fleet import Fleet
 from training.figures import vehicle_days
 from training.history import History, Split
 from training.matrix import Matrix
-from training.threshold import choose_k
+from training.threshold import LEAST_K, choose_k
 
 NO_ALARM = 2.0**20
 """A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
@@ -54,8 +54,9 @@ class Judged(NamedTuple):
 
 
 def policy_of(fleet: Fleet) -> ThresholdPolicy:
-    """The threshold policy that the fleet file asks for."""
-    return ThresholdPolicy.from_adaptation(0.0 if fleet.threshold.kind == "frozen" else fleet.threshold.adaptation)
+    """The threshold policy that the fleet file asks for; conformal scores adapt themselves, so theirs is frozen."""
+    frozen = fleet.threshold.kind == "frozen" or fleet.model.family == "conformal"
+    return ThresholdPolicy.from_adaptation(0.0 if frozen else fleet.threshold.adaptation)
 
 
 def shares(fleet: Fleet, frame: Frame) -> dict[str, float]:
@@ -73,7 +74,7 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
     """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet."""
     policy, matrix = policy_of(fleet), judged.matrix
     scores = detector.score(matrix.features[judged.warm])
-    q_fleet = float(np.float32(np.quantile(scores, policy.quantile)))
+    q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
     model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
     allowed = fleet.threshold.false_alarms * judged.days / 1_000
     of_kind = {kind: share * allowed for kind, share in shares(fleet, frame).items()}

@@ -68,6 +68,8 @@ def fit_frame(
     regime = regimes.of(values[:, signals:], codes)
     _require_values(fleet, values[healthy, :signals])
     mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
+    if fleet.model.family == "conformal":
+        return _conformal(fleet, regimes, mean, sd)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
     noise = noise_covariance(z, codes, healthy)
     prior, gain, between = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
@@ -87,12 +89,36 @@ def fit_frame(
         time_constant=fleet.model.time_constant,
         cohort=fleet.context.cohort,
         period=0 if fleet.context.cohort is None else fleet.ticks(fleet.context.period),
-        features=fleet.model.features,
+        features=fleet.model.frame_features,
         abrupt_time_constant=fleet.model.abrupt_time_constant,
         basis=_tuples(basis),
         between=tuple(spread.tolist()),
         step=_isolated_steps(z, codes, healthy),
         rhythm=rhythm,
+    )
+
+
+def _conformal(fleet: Fleet, regimes: _Regimes, mean: Floats, sd: Floats) -> Frame:
+    """The frame of streams that are judged by themselves: nothing of others in it but the regimes.
+
+    In a single regime values stay as they are: streams of any scale share the frame, and none loses its digits.
+    """
+    signals = len(fleet.signals)
+    if len(regimes.center) == 1:
+        mean, sd = np.zeros((1, signals)), np.ones((1, signals))
+    return Frame(
+        signals=tuple(fleet.signals),
+        regime=fleet.context.regime,
+        center=_tuples(regimes.center),
+        scale=tuple(regimes.scale.tolist()),
+        mean=_tuples(mean),
+        sd=_tuples(sd),
+        prior=(0.0,) * signals,
+        gain=_tuples(np.eye(signals)),
+        burn_in=fleet.baseline.burn_in,
+        time_constant=fleet.model.time_constant,
+        period=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks("1h"),
+        features="conformal",
     )
 
 

@@ -36,7 +36,7 @@ def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
     if "champion" not in registry.aliases(fleet.name):
         return None
     frame = Frame.from_json(registry.load(registry.resolve(f"{fleet.name}@champion")).frame)
-    asked = (tuple(fleet.signals), fleet.context.regime, fleet.model.features)
+    asked = (tuple(fleet.signals), fleet.context.regime, fleet.model.frame_features)
     return frame if (frame.signals, frame.regime, frame.features) == asked else None
 
 

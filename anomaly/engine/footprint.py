@@ -18,7 +18,7 @@ DIGEST = "0" * 64
 
 
 class Shape(NamedTuple):
-    """What a footprint depends on: d signals, blocks of features (1 or 6), models that score, bytes of an id."""
+    """What a footprint depends on: d signals, blocks of features (1, 4 or 6), models that score, bytes of an id."""
 
     signals: int
     blocks: int = 1

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from anomaly.errors import ModelError
 
 VERSION = 2
-Features = Literal["evidence", "wide"]
+Features = Literal["evidence", "wide", "conformal"]
 BLOCKS: dict[Features, tuple[str, ...]] = {
     "evidence": ("evidence",),
     "wide": ("deviation", "change", "evidence", "fast", "slow", "spread"),
+    "conformal": ("level", "change", "season", "shift"),
 }
 """Names of the blocks of d columns that a row of features is made of, in order."""
 
@@ -33,6 +34,7 @@ class FrameArrays(NamedTuple):
     weight: np.float32
     period: int
     wide: bool
+    conformal: bool
     quick_weight: np.float32
     basis: NDArray[np.float32]
     between: NDArray[np.float32]
@@ -49,7 +51,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     `cohort` are the context fields that make one (None: no cohort), `period` its length in ticks.
     `features` says what models are given of a reading with d signals: "evidence", one block of d columns, or "wide",
     six: deviation, its change since the last reading, its exponential means with weight 1/time_constant, 0.3 and
-    0.01, and the root of its exponential variance with weight 1/time_constant.
+    0.01, and the root of its exponential variance with weight 1/time_constant; or "conformal", four that the vehicle's
+    own past alone decides (`anomaly.engine.conformal`): they know no cohort, and `period` is an hour (0: no clock).
 
     `abrupt_time_constant` is that of a second evidence vector, in columns of its own behind the others (0: none).
     `basis` W [d, d] and `between` t [d] judge how a vehicle is born: with u = W (own mean of n readings - prior), in
@@ -130,6 +133,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             weight=np.float32(1.0 / self.time_constant),
             period=self.period,
             wide=self.features == "wide",
+            conformal=self.features == "conformal",
             quick_weight=np.float32(1.0 / self.abrupt_time_constant if self.abrupt_time_constant else 0.0),
             basis=np.array(self.basis, np.float32).reshape(len(self.between), signals),
             between=np.array(self.between, np.float32),

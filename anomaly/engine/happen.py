@@ -6,6 +6,7 @@ import numpy as np
 
 from anomaly.compile import kernel
 from anomaly.engine.baseline import forget
+from anomaly.engine.conformal import forget_past
 from anomaly.engine.events import Action
 from anomaly.engine.layout import (
     ANSWERED,
@@ -50,6 +51,7 @@ def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting)
             elif state.u1[slot, at.silent + j] == RELEARNING:
                 state.u1[slot, at.silent + j] = 0
             forget(slot, j, state)
+            forget_past(slot, j, state)
     if whole:
         state.i4[slot, COUNT] = 0
         state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)

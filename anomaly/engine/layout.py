@@ -45,6 +45,10 @@ PERIODS, BINS, CLOSED = (
     241,
     7,
 )  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
+STATISTICS = 4  # conformal features of a signal
+SIGNAL = 112 + 400 * STATISTICS  # float32 columns that they need, as anomaly/engine/conformal.py has them
+RING = 1 + 300  # and of a vehicle: a place, and the means of its latest readings
+
 MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own faults off
 
 
@@ -67,7 +71,8 @@ class Places(NamedTuple):
     """Where a record's rows of d values begin: float32 columns (baseline, in burn-in its sums; evidence; last value;
     then, if the features are wide, the fast and the slow mean, the variance and the deviation before; then, if abrupt
     faults are looked for, their quick evidence), uint16 columns (equal values in a row; readings in burn-in), a byte
-    column (readings since last seen); the byte at which the episode of abrupt faults begins; and its bytes in all."""
+    column (readings since last seen); the float32 columns of conformal features, first and end; the byte at which the
+    episode of abrupt faults begins; and its bytes in all."""
 
     baseline: int
     evidence: int
@@ -80,23 +85,26 @@ class Places(NamedTuple):
     equal: int
     burned: int
     silent: int
+    conformal: int
+    end: int
     abrupt: int
     record: int
 
     @classmethod
     def of(cls, signals: int, blocks: int, abrupt: bool = False) -> Places:
         """The places of d signals in a record; versioned with the state's bytes."""
-        rows = 3 if blocks == 1 else 7
+        rows = 7 if blocks == 6 else 3
         first = HEADER_BYTES // 4
         baseline, evidence, last, fast, slow, variance, before = (first + row * signals for row in range(7))
         quick = first + rows * signals
         equal = 2 * (quick + abrupt * signals)
         silent = 2 * (equal + 2 * signals)
-        end = -(-(silent + signals) // 8) * 8
-        record = end + abrupt * EPISODE_BYTES
-        return cls(
-            baseline, evidence, last, fast, slow, variance, before, quick, equal, equal + signals, silent, end, record
-        )
+        conformal = -(-(silent + signals) // 4)
+        end = conformal + (signals * SIGNAL + RING if blocks == STATISTICS else 0)
+        last_byte = -(-4 * end // 8) * 8
+        record = last_byte + abrupt * EPISODE_BYTES
+        rows_at = baseline, evidence, last, fast, slow, variance, before, quick
+        return cls(*rows_at, equal, equal + signals, silent, conformal, end, last_byte, record)
 
 
 class Episode(NamedTuple):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.compile import kernel, prefetch
 from anomaly.engine.baseline import birth, forget, in_episode, own_baseline, relearn
+from anomaly.engine.conformal import conform
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.happen import happen
 from anomaly.engine.layout import (
@@ -296,6 +297,11 @@ def learn(
     out.regime[i] = regime
     warm = state.i4[slot, COUNT] >= frame.burn_in
     found = judge(i, slot, values, state, limits, out)
+    if frame.conformal:
+        note = conform(i, slot, values, period, frame, limits, state, out)
+        if warm and found > 0:
+            drop_out(i, slot, limits, state, out)
+        return note
     compare(i, slot, values, frame, limits, state, cohorts, out)
     if state.u1[slot, MAINTENANCE] > 0:
         return IN_MAINTENANCE
@@ -376,13 +382,14 @@ def observe(
         out.rhythm[i] = state.f4[slot, RHYTHM]
         keep_time(slot, ts, state)
         cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
-        period = 0
+        period = ts // frame.period if frame.conformal and frame.period > 0 else 0
         if cohort >= 0:
             period = ts // frame.period
             if period > cohorts.period[cohort]:
                 advance_cohort(cohort, slot, period, cohorts)
         note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
-        gather(i, slot, frame, limits, state, out)
+        if not frame.conformal:
+            gather(i, slot, frame, limits, state, out)
         out.note[i] = note
         count = state.i4[slot, COUNT]
         out.warm[i] = min(F4(1.0), F4(count) / F4(frame.burn_in))
@@ -395,7 +402,7 @@ def observe(
         if learns and count < frame.burn_in:
             if frame.between.shape[0] > 0 and count + 1 >= min(BORN_FROM, frame.burn_in):
                 out.ill[i] = birth(slot, frame, state, out.scratch)
-            if count + 1 == frame.burn_in:
+            if count + 1 == frame.burn_in and not frame.conformal:
                 own_baseline(slot, frame, state, out.scratch)
         if limits.look_every > 0 and state.clock[NOW] >= state.clock[LOOK]:
             return applied, i + 1

@@ -66,13 +66,13 @@ def wearing(seed: int = 0, vehicles: int = 24, life: int = 150) -> History:
 @pytest.mark.parametrize(
     ("family", "features", "label_term"),
     [
-        *((family, "evidence", "logistic") for family in sorted(FAMILIES)),
+        *((family, "evidence", "logistic") for family in sorted(set(FAMILIES) - {"conformal"})),
         *((family, "wide", "logistic") for family in ("pca", "autoencoder")),
         ("distance", "evidence", "boosting"),
     ],
 )
 def test_every_family_finds_wear_within_the_budget(family: str, features: str, label_term: str) -> None:
-    """Each family sees all failures of vehicles it was not fitted on, at few false alarms; its export is exact."""
+    """Each family that knows the fleet sees all failures of vehicles it was not fitted on, at few false alarms."""
     history = wearing(1)
     split = split_vehicles(history.names, 0, 1)
     made = fleet(family, features, label_term)

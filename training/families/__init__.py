@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from training.families.autoencoder import fit_autoencoder
+from training.families.conformal import fit_conformal
 from training.families.distance import fit_distance
 from training.families.family import Evidence, Family, Fitted
 from training.families.isolation_forest import fit_isolation_forest
@@ -15,4 +16,5 @@ FAMILIES: dict[str, Family] = {
     "pca": Family(fit_pca),
     "isolation-forest": Family(fit_isolation_forest, threshold_from="validation"),
     "autoencoder": Family(fit_autoencoder),
+    "conformal": Family(fit_conformal),
 }
