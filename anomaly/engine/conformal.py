@@ -126,10 +126,9 @@ def take_in(i: int, slot: int, j: int, x: np.float32, hour: int, state: State, o
     state.f4[slot, first + SEASON] = season
     state.f4[slot, first + HOURS + hour] = usual + max(SEASON_MEAN, F4(1.0) / (visits + F4(2.0))) * (x - usual)
     state.f4[slot, first + VISITS + hour] = min(visits + F4(1.0), F4(1e6))
-    out.features[i, j] = rarity(slot, first, 0, level, state)
-    out.features[i, signals + j] = rarity(slot, first, 1, change, state)
-    out.features[i, 2 * signals + j] = rarity(slot, first, 2, season, state)
-    out.features[i, 3 * signals + j] = rarity(slot, first, 3, abs(shift), state)
+    for which in range(STATISTICS):
+        value = level if which == 0 else (change if which == 1 else (season if which == 2 else abs(shift)))
+        out.features[i, which * signals + j] = rarity(slot, first, which, value, state)
 
 
 @kernel

@@ -32,12 +32,14 @@ class Marked(NamedTuple):
     """What an alarm at each of n points is worth, before a profile's weights.
 
     `worth` float64[n] is 0..1 inside of a window and -1..0 outside; `window` int64[n] is the number of the window a
-    point lies in, OUTSIDE, or PROBATION where nothing counts; `windows` their number.
+    point lies in, OUTSIDE, or PROBATION where nothing counts; `windows` their number; `inside` bool[n] is true in a
+    window, counted or not.
     """
 
     worth: Floats
     window: NDArray[np.int64]
     windows: int
+    inside: NDArray[np.bool_]
 
 
 def probation(points: int) -> int:
@@ -69,8 +71,9 @@ def mark(ts: NDArray[np.int64], windows: Sequence[tuple[int, int]]) -> Marked:
         inside = (points >= left) & (points <= right)
         worth[inside] = sigmoid(-(right - points[inside] + 1) / width) / sigmoid(np.array(-1.0))
         window[inside] = number
+    inside_any = window >= 0
     window[: probation(len(ts))] = PROBATION
-    return Marked(worth, window, len(bounds))
+    return Marked(worth, window, len(bounds), inside_any)
 
 
 class Curve(NamedTuple):
