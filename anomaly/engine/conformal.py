@@ -93,7 +93,9 @@ def rarity(slot: int, first: int, which: int, value: np.float32, state: State) -
 
 
 @kernel
-def take_in(i: int, slot: int, j: int, x: np.float32, hour: int, state: State, out: Observed) -> None:
+def take_in(  # noqa: PLR0913  # a kernel: arrays in named tuples
+    i: int, slot: int, j: int, x: np.float32, hour: int, state: State, out: Observed
+) -> None:
     """The four statistics of signal j at value x, each against what was known before it, as -ln p into the features.
 
     |x - slow mean|, |x - value before|, the fast mean of |x - mean of this hour|, |fast mean - slow mean|.
@@ -145,7 +147,7 @@ def is_record(slot: int, signals: int, mean: np.float32, state: State) -> bool:
 
 
 @kernel
-def conform(
+def conform(  # noqa: PLR0913  # a kernel: arrays in named tuples
     i: int,
     slot: int,
     values: NDArray[np.float32],
