@@ -31,7 +31,10 @@ time_unit = "s"
 [signals.value]
 [model]
 family = "conformal"
+[alerts]
+lasting_after = 0
 """
+"""An alarm is a record of its stream, so that no run of alarms can make a lasting shift."""
 WINDOW, TREES_EVERY, BUFFER, DRAWS = 500, 10, 100, 1_000
 
 
