@@ -9,7 +9,9 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
+from anomaly.engine.events import Action
 from anomaly.engine.frame import Frame
+from anomaly.engine.outcome import Kind
 from anomaly.experiments.report import lines, report
 from anomaly.feedback.archive import reading_batch
 from anomaly.feedback.labels import as_of
@@ -27,7 +29,7 @@ from anomaly.stream.topics import create_topics
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
 from anomaly.telemetry.records import Alert
-from training.figures import Decided, Figures, headline
+from training.figures import Decided, Figures, Shift, headline
 from training.fit import Trained, fit
 from training.gate import Report, gate
 from training.history import History, known_at, split_vehicles
@@ -238,10 +240,22 @@ def _decided(decisions: object, history: History) -> Decided:
     """The log's decisions beside what is known of their readings; a decision is found by vehicle and time."""
     import pandas as pd
 
-    logged = decisions.select(["vehicle", "ts", "alarm", "warm"]).to_pandas()  # type: ignore[attr-defined]
+    logged = decisions.select(["vehicle", "ts", "alarm", "warm", "kinds", "episode"]).to_pandas()  # type: ignore[attr-defined]
     known = pd.DataFrame({"vehicle": history.batch.vehicles, "ts": history.batch.ts, "code": history.codes})
     known["health"] = history.health
     joined = logged.merge(known.drop_duplicates(["vehicle", "ts"]), on=["vehicle", "ts"], how="inner")
+    began = joined.groupby("episode", observed=True)["ts"].min()
+    lasting = joined[(joined["kinds"].to_numpy() & (1 << Kind.LASTING_SHIFT)) > 0]
+    answers = [event for event in history.events if event.action in (Action.ACCEPT, Action.ANSWER, Action.CONFIRM)]
+    shifts = [
+        Shift(
+            code=row.code,
+            start=int(began[row.episode]),
+            opened=row.ts,
+            answered=min((e.ts for e in answers if e.vehicle == row.vehicle and e.ts > row.ts), default=None),
+        )
+        for row in lasting.itertuples()
+    ]
     return Decided(
         codes=joined["code"].to_numpy(np.int64),
         ts=joined["ts"].to_numpy(np.int64),
@@ -249,4 +263,5 @@ def _decided(decisions: object, history: History) -> Decided:
         warm=joined["warm"].to_numpy(np.float32) >= 1,
         health=joined["health"].to_numpy(np.int8),
         faults=history.faults,
+        shifts=shifts,
     )

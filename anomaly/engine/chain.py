@@ -106,7 +106,7 @@ class Chain:
                 kept = self.arrays.kept[place].tobytes()
             if self.arrays.action[place] != DONE:
                 found.append((row, event, kept))
-        found += [(row, event, b"") for row, event in taken]
+        found = sorted([*found, *((row, event, b"") for row, event in taken)], key=lambda each: each[0])
         for _, event, _ in found:
             self._forget(event)
         rows = np.array([row for row, _, _ in found], np.int64)

@@ -222,10 +222,12 @@ class Engine:
         if not every or now < clock[layout.LOOK]:
             return []
         clock[layout.LOOK] = (now // every + 1) * every
-        if not self._arms or not np.isfinite(self._policies.k_silence).any():
+        least = np.min(self._policies.k_silence) if self._arms else np.float32(np.inf)
+        if not np.isfinite(least):
             return []
-        slots = self._state.silent(now - every, self._policies)
+        slots = self._state.silent(now - every, least)
         self._assign_arms(slots)
+        slots = slots[[self._state.limit(slot, self._policies) < now - every for slot in slots.tolist()]]
         told = []
         for slot, vehicle in zip(slots.tolist(), self._state.index.names(slots).tolist(), strict=True):
             excuse = self._chain.take(vehicle, now, row - 1)

@@ -15,7 +15,6 @@ from anomaly.engine.layout import (
     RETIRED,
     RHYTHM,
     SILENT,
-    Policies,
     Settled,
     State,
 )
@@ -74,22 +73,15 @@ def speak(
 
 
 @kernel
-def unheard(
-    slots: NDArray[np.int64],
-    arms: NDArray[np.int16],
-    before: int,
-    policies: Policies,
-    state: State,
-    found: NDArray[np.int64],
-) -> int:
-    """Slots of vehicles whose silence began before a time and is not told yet, into `found`; answers their number."""
+def unheard(slots: NDArray[np.int64], times: np.float32, before: int, state: State, found: NDArray[np.int64]) -> int:
+    """Slots of vehicles that had let `times` of their rhythms pass before a time, and of whose silence nothing is told
+    yet, into `found`; answers their number."""
     count = 0
     for i in range(slots.shape[0]):
         slot = slots[i]
         quiet = state.u1[slot, FLAGS] & (SILENT | RETIRED) == 0 and state.u1[slot, MAINTENANCE] == 0
-        if quiet and state.i8[slot, LAST_TS] != NEVER and state.f4[slot, RHYTHM] > F4(0.0):
-            times = policies.k_silence[max(arms[slot], 0)]
-            if times < np.inf and limit(state.i8[slot, LAST_TS], state.f4[slot, RHYTHM], times) < before:
-                found[count] = slot
-                count += 1
+        heard = state.i8[slot, LAST_TS] != NEVER and state.f4[slot, RHYTHM] > F4(0.0)
+        if quiet and heard and limit(state.i8[slot, LAST_TS], state.f4[slot, RHYTHM], times) < before:
+            found[count] = slot
+            count += 1
     return count

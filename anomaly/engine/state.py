@@ -103,16 +103,19 @@ class VehicleState:
         if len(self.cohorts):
             self.cohorts.touch(self.arrays.i4[slots, layout.COHORT])
 
-    def silent(self, before: int, policies: Policies) -> NDArray[np.int64]:
-        """Slots of the vehicles whose silence began before a time and is not told yet, int64[m]."""
+    def silent(self, before: int, times: np.float32) -> NDArray[np.int64]:
+        """Slots of the vehicles that had let `times` of their rhythms pass before a time, and of whose silence nothing
+        is told yet, int64[m]."""
         self._settle()
         slots = self.index.used()
         found = np.zeros(len(slots), np.int64)
-        return found[: unheard(slots, self.arms, before, policies, self.arrays, found)]
+        return found[: unheard(slots, times, before, self.arrays, found)]
 
     def limit(self, slot: int, policies: Policies) -> int:
         """The time after which a vehicle is silent."""
         times = policies.k_silence[self.arms[slot]]
+        if not np.isfinite(times):
+            return int(np.iinfo(np.int64).max)
         return int(limit(int(self.arrays.i8[slot, layout.LAST_TS]), self.arrays.f4[slot, layout.RHYTHM], times))
 
     def snapshot(self, slots: NDArray[np.int64], rows: tuple[int, int], lasting: int) -> Snapshot | None:
