@@ -12,6 +12,7 @@ import typer
 
 from anomaly import fleet as fleets
 from anomaly.cli.topics import AS_JSON, LOG, PROPERTIES, SERVER
+from anomaly.errors import GateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,6 +178,36 @@ def recall(config: Path = CONFIG, folder: Path | None = DIR, as_json: bool = AS_
     print(f"recall, estimated from the audit: {_interval(found.recall, '.2f')}")
     naive = _interval(found.naive_recall, ".2f")
     print(f"recall of known faults alone: {naive}, biased: faults are known where somebody looked")
+
+
+@app.command()
+def parity(
+    config: Path = CONFIG,
+    folder: Path | None = DIR,
+    models: Path = typer.Option(Path("models"), "--models", help="The registry."),
+    group: str | None = typer.Option(None, "--group", help="The group that scored; default the fleet's name."),
+    data: Path | None = typer.Option(None, "--data", help="A history to compute from, instead of the run's archive."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Compute the features of all logged decisions again and compare each bit; exit 1 if a row differs."""
+    import msgspec
+
+    from anomaly.registry.store import Registry
+    from anomaly.service.parity import parity as compare
+    from anomaly.service.replay import Run
+
+    fleet, run = _place(config, folder)
+    found = compare(fleet, Run(run, group or fleet.name, Registry(models)), data)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print(f"{found.compared:,} rows of features compared, {found.differing:,} differ")
+        for name, count in found.signals.items():
+            print(f"  {name}: in {count:,} rows")
+        for row in found.first:
+            print(f"  {row.vehicle} at {row.ts}: {', '.join(row.signals) or 'not there at all'}")
+    if found.differing:
+        raise GateError(f"the features of {found.differing} of {found.compared} rows are others than live")
 
 
 def _place(config: Path, folder: Path | None) -> tuple[Fleet, Path]:

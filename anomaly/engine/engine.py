@@ -253,6 +253,7 @@ class Engine:
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
             silences=silences(readings, made.settled, told, self._state, self._policies),
             shadows=shadows(readings.slots, decisions, observed, self._state, self._shadowed),
+            features=observed.features,
         )
         self._stage("decisions")
         return outcome

@@ -175,7 +175,10 @@ NO_SILENCES = Silences(
 
 
 class Outcome(NamedTuple):
-    """All that a batch led to. `status` uint8[n] has one Status a reading, `masked` the counts of masked values."""
+    """All that a batch led to. `status` uint8[n] has one Status a reading, `masked` the counts of masked values.
+
+    `features` float32[n, width] are those that the models were given, a row a reading.
+    """
 
     decisions: Decisions
     episodes: Episodes
@@ -185,3 +188,4 @@ class Outcome(NamedTuple):
     masked: dict[str, int]
     silences: Silences = NO_SILENCES
     shadows: Shadows = NO_SHADOWS
+    features: NDArray[np.float32] | None = None

@@ -102,7 +102,7 @@ class PartitionScorer:
         self._shared = shared
         self._name = cuts_of(shared.group, shared.topic, partition)
         self._upkeep = Upkeep(shared.folder, shared.fleet)
-        self._rows = LogRows(shared.fleet, partition)
+        self._rows = LogRows(shared.fleet, partition, shared.frame.digest)
         sizes = store.sizes()
         self._roll = Roll(sizes, store.last_delta())
         self._rows_bytes = sizes.rows

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.engine.engine import Engine
 from anomaly.engine.events import Kept
@@ -42,8 +43,14 @@ class Run(NamedTuple):
     registry: Registry
 
 
+Watch = Callable[[Outcome, Batch, NDArray[np.int64]], None]
+
+
 class Player:
-    """One partition's past, offsets `start` to `end` (excluded), decided again in the order of the stream."""
+    """One partition's past, offsets `start` to `end` (excluded), decided again in the order of the stream.
+
+    `watch` is given each outcome with its batch and the positions of the decisions that the log keeps.
+    """
 
     def __init__(self, fleet: Fleet, run: Run, store: Path, scratch: Path) -> None:
         self._fleet = fleet
@@ -57,6 +64,7 @@ class Player:
         self._kept: dict[tuple[str, str], Kept] = {}
         self._engine = Engine(fleet, frame, kept=lambda vehicle, event: self._kept.get((vehicle, event)))
         self._vehicles = _vehicles(fleet, frame, recorded)
+        self.watch: Watch = lambda _outcome, _batch, _rows: None
 
     def play(self, batch: Batch) -> list[Any]:
         """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
@@ -120,6 +128,7 @@ class Player:
 
     def _tables(self, outcome: Outcome, batch: Batch) -> Iterator[Any]:
         kept = decisions.keep(outcome, batch, self._fleet)
+        self.watch(outcome, batch, kept)
         yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
         if len(outcome.silences.row):
             yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)

@@ -11,7 +11,7 @@ import numpy as np
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.errors import DataError
-from anomaly.feedback import archive, decisions
+from anomaly.feedback import archive, decisions, features
 from anomaly.feedback.history import Past
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
@@ -20,8 +20,8 @@ from anomaly.service.store import LostPartition, PartitionStore
 from anomaly.service.stored import Rows, StoreReader, store_paths
 from anomaly.telemetry.batch import Batch
 
-DECISIONS, ARCHIVE = "decisions", "archive"
-LOGS = (DECISIONS, ARCHIVE)
+DECISIONS, ARCHIVE, FEATURES = "decisions", "archive", "features"
+LOGS = (DECISIONS, ARCHIVE, FEATURES)
 
 
 PIECE = 65_536
@@ -32,9 +32,14 @@ PORTION = 1 << 23
 
 
 class LogRows:
-    """What one partition has to log since the last checkpoint: columns that become Arrow, piece by piece."""
+    """What one partition has to log since the last checkpoint: columns that become Arrow, piece by piece.
 
-    def __init__(self, fleet: Fleet, partition: int) -> None:
+    `frame` is the digest of the frame that says what features mean.
+    """
+
+    def __init__(self, fleet: Fleet, partition: int, frame: str = "") -> None:
+        self._frame = frame
+        self._features: list[features.Logged] = []
         self._fleet = fleet
         self._partition = partition
         self._count = 0
@@ -51,6 +56,7 @@ class LogRows:
         rows = decisions.keep(outcome, batch, self._fleet)
         if len(rows):
             self._kept.append(decisions.kept(outcome, batch, rows))
+            self._features.append(features.logged(outcome, batch, rows))
         if len(outcome.silences.row):
             table = silence_table(outcome.silences, arms, self._fleet, self._partition)
             self._pieces += [_packed(DECISIONS, table, int(batch.offsets[-1]))] if len(table) else []
@@ -64,6 +70,8 @@ class LogRows:
         if kept:
             rows = decisions.joined(kept)
             self._pieces.append(_packed(DECISIONS, decisions.table_of(rows, self._arms, self._fleet, self._partition)))
+            given, self._features = features.joined(self._features), []
+            self._pieces.append(_packed(FEATURES, features.feature_table(given, self._frame, self._partition)))
         if readings:
             batch = Batch.concatenated(readings)
             self._pieces.append(_packed(ARCHIVE, archive.reading_table(batch, self._fleet, self._partition)))
