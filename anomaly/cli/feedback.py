@@ -181,6 +181,43 @@ def recall(config: Path = CONFIG, folder: Path | None = DIR, as_json: bool = AS_
 
 
 @app.command()
+def monitor(
+    config: Path = CONFIG,
+    folder: Path | None = DIR,
+    models: Path = typer.Option(Path("models"), "--models", help="The registry."),
+    calibrate: str | None = typer.Option(
+        None, "--calibrate", metavar="FROM..TO", help="Learn the limits from this quiet time, for the champion."
+    ),
+    at: str | None = typer.Option(None, "--at", metavar="TIME", help="Look at the window that ends there."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Watch a run without labels: drift of signals, features and scores, alerts, burn-in; exit 1 beyond a limit."""
+    import msgspec
+
+    from anomaly.registry.store import Registry
+    from anomaly.service import monitor as watch
+
+    fleet, run = _place(config, folder)
+    watched = watch.Watched(run, fleet, Registry(models))
+    if calibrate is not None:
+        first, _, last = calibrate.partition("..")
+        known = watch.learn(watched, _ticks(first, fleet) or 0, _ticks(last, fleet) or 0)
+        said = f"{known.model}: limits of {len(known.shapes)} distributions from {known.windows} quiet windows"
+        print(msgspec.json.encode(known).decode() if as_json else said)
+        return
+    found = watch.monitor(watched, _ticks(at, fleet))
+    beyond = [one for one in found if one.drifted]
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for one in beyond or found[:3]:
+            print(f"{one.name}: {one.value:.4g}, limit {one.limit:.4g}{' PASSED' if one.drifted else ''}")
+        print(f"{len(beyond)} of {len(found)} figures beyond their limit")
+    if beyond:
+        raise GateError(f"{beyond[0].name} is beyond its limit, and {len(beyond) - 1} more")
+
+
+@app.command()
 def parity(
     config: Path = CONFIG,
     folder: Path | None = DIR,
