@@ -84,7 +84,9 @@ def calibrate(model: str, windows: Sequence[Window]) -> Reference:
     """Learn what quiet is from its `windows`, in order: shapes of all, limits by each window against the others.
 
     The limits of all stability indices together are set by one factor on each one's own mean over all windows,
-    so that looking at many of them raises no more alarms than looking at one. Raises ValueError for fewer than four windows.
+    so that looking at many of them raises no more alarms than looking at one.
+
+    Raises ValueError for fewer than four windows.
     """
     if len(windows) < 4:
         raise ValueError(f"{len(windows)} windows are too few to calibrate on; four or more are needed")
