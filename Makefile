@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench docs clean
+.PHONY: help install demo test check fix bench evaluate docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,12 @@ fix: $(STAMP) ## let ruff mend what it can
 bench: $(STAMP) ## speed, memory and recovery, beside peers in the same run; some ten minutes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@$(BIN)/python -m benchmarks
+
+evaluate: $(STAMP) ## detection by one protocol on public data and simulated fleets; reports in evaluation/
+	@mkdir -p evaluation
+	@for suite in turbofan turbofan-drift battery; do \
+	  $(BIN)/anomaly evaluate $$suite --data $${ANOMALY_TEST_DATA:-../shared/data} --report evaluation/$$suite.html || failed=1; done; \
+	  $(BIN)/anomaly evaluate fleet --report evaluation/fleet.html || failed=1; exit $${failed:-0}
 
 docs: $(STAMP) ## write docs/reference again from the code
 	@$(BIN)/python -m anomaly.cli.reference docs/reference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,6 +47,11 @@ class Decided(NamedTuple):
     health: NDArray[np.int8]
     faults: list[Fault]
     shifts: Sequence[Shift] = ()
+
+    def take(self, rows: NDArray[Any]) -> Decided:
+        """The readings at `rows` (positions or a mask), in that order; faults and shifts stay as they are."""
+        columns = (self.codes[rows], self.ts[rows], self.alarm[rows], self.warm[rows], self.health[rows])
+        return Decided(*columns, self.faults, self.shifts)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,6 +109,28 @@ def known_at(
     batch = readings.take(np.flatnonzero(readings.ts <= cutoff))
     past = [event for event in events if event.ts <= cutoff]
     return make_history(fleet, batch, past, as_of(labels, cutoff), [])
+
+
+def told_by_labels(fleet: Fleet, history: History, labels: Sequence[Label]) -> tuple[Fleet, list[Label]]:
+    """A fleet that runs to failure, told by labels: each fault is reported at its end.
+
+    A past that is cut somewhere needs this: a vehicle that goes on after the cut has not failed at it.
+    """
+    if not fleet.history.run_to_failure:
+        return fleet, list(labels)
+    failures = [
+        Label(
+            vehicle=history.names[fault.code],
+            start=fault.start,
+            end=fault.end,
+            verdict="fault",
+            reported_at=fault.end,
+            source="run to failure",
+        )
+        for fault in history.faults
+    ]
+    table = msgspec.structs.replace(fleet.history, run_to_failure=False)
+    return msgspec.structs.replace(fleet, history=table), failures
 
 
 def _within(faults: list[Fault], batch: Batch, codes: NDArray[np.int64]) -> list[Fault]:

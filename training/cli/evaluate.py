@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: str = typer.Argument(..., help="turbofan, turbofan-drift, battery, or a fleet file."),
+    suite: str = typer.Argument(..., help="turbofan, turbofan-drift, battery, fleet, or a fleet file."),
     data: Path | None = typer.Option(None, "--data", help="The folder of public data sets, or the fleet's history."),
     events: Path | None = typer.Option(None, "--events", help="Vehicle events, for a fleet file."),
     labels: Path | None = typer.Option(None, "--labels", help="Labels, for a fleet file."),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from anomaly.errors import UsageError
 from training.suites.battery import battery
+from training.suites.fleets import simulated
 from training.suites.own import Files, own
 from training.suites.tally import Costs
 from training.suites.turbofan import turbofan, turbofan_drift
@@ -30,6 +31,8 @@ PUBLIC: dict[str, Callable[[Path, Costs, Said], list[Verdict]]] = {
     "battery": battery,
 }
 """Suites on public data: they are given the folder of data sets."""
+SIMULATED = "fleet"
+"""The suite of the simulator's scenarios, which needs no data."""
 
 
 def judge(asked: Asked, costs: Costs, said: Said) -> list[Verdict]:
@@ -38,9 +41,13 @@ def judge(asked: Asked, costs: Costs, said: Said) -> list[Verdict]:
         if asked.data is None:
             raise UsageError(f"{asked.suite} needs --data, the folder of public data sets")
         return PUBLIC[asked.suite](asked.data, costs, said)
+    if asked.suite == SIMULATED:
+        return simulated(costs, said)
     path = Path(asked.suite)
     if path.suffix != ".toml":
-        raise UsageError(f"{asked.suite} is no suite; there are {', '.join(PUBLIC)}, or name a fleet file (.toml)")
+        raise UsageError(
+            f"{asked.suite} is no suite; there are {', '.join([*PUBLIC, SIMULATED])}, or name a fleet file (.toml)"
+        )
     if asked.data is None:
         raise UsageError(f"{asked.suite} needs --data, the fleet's history")
     return own(Files(path, asked.data, asked.events, asked.labels), costs, said)

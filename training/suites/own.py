@@ -15,7 +15,7 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
 from anomaly.telemetry.records import Label, VehicleEvent
-from training.history import History, known_at, make_history, split_vehicles
+from training.history import History, known_at, make_history, split_vehicles, told_by_labels
 from training.suites.case import Case, split_case
 from training.suites.rows import BUDGETS, PRODUCT, lines
 from training.suites.tally import Costs
@@ -107,12 +107,13 @@ def divide(past: Past, number: int) -> Case:
     if past.fleet.fleet.time_unit == "cycles":
         return split_case(past.fleet, whole, split)
     at = int(np.quantile(past.batch.ts, TRAIN_SHARE, method="lower"))
-    known = known_at(past.fleet, past.batch, past.events, past.labels, at)
+    fleet, labels = told_by_labels(past.fleet, whole, past.labels)
+    known = known_at(fleet, past.batch, past.events, labels, at)
     later = past.batch.take(np.flatnonzero(past.batch.ts > at))
-    test = make_history(past.fleet, later, [event for event in past.events if event.ts > at], past.labels, [])
+    test = make_history(fleet, later, [event for event in past.events if event.ts > at], labels, [])
     if not set(test.names) & set(split.test):
         raise DataError("no test vehicle has a reading in the last 40 % of the time; give a longer history")
-    return Case(past.fleet, known.of([*split.train, *split.validation]), split, test.of(split.test))
+    return Case(fleet, known.of([*split.train, *split.validation]), split, test.of(split.test))
 
 
 def slices(case: Case, events: Sequence[VehicleEvent]) -> list[Slice]:

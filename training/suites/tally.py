@@ -16,7 +16,6 @@ from training.figures import Decided, headline
 
 Floats = NDArray[np.float64]
 DRAWS = 1_000
-ARRAYS = ("codes", "ts", "alarm", "warm", "health")
 COLUMNS = (
     "healthy", "days", "episodes", "ever", "readings", "in_alarm", "faults", "detected", "lead", "running", "late",
 )  # fmt: skip
@@ -45,15 +44,14 @@ class Estimate(msgspec.Struct, frozen=True):
 def tally(past: Decided, fleet: Fleet, costs: Costs) -> Floats:
     """float64[vehicles, COLUMNS] of the vehicles that are there, in order of their code."""
     order = np.lexsort((past.ts, past.codes))
-    past = past._replace(**{name: getattr(past, name)[order] for name in ARRAYS})
+    past = past.take(order)
     edges = np.flatnonzero(np.diff(past.codes, prepend=-1, append=-1)).tolist()
     return np.array([_of_vehicle(_rows(past, start, stop), fleet, costs) for start, stop in pairwise(edges)])
 
 
 def _rows(past: Decided, start: int, stop: int) -> Decided:
     code = past.codes[start]
-    return Decided(
-        **{name: getattr(past, name)[start:stop] for name in ARRAYS},
+    return past.take(np.arange(start, stop))._replace(
         faults=[fault for fault in past.faults if fault.code == code],
         shifts=[shift for shift in past.shifts if shift.code == code],
     )
