@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 
 from anomaly import fleet as fleets
 from anomaly.simulator import SCENARIOS, scenario, write
@@ -128,7 +129,8 @@ def fleet_case(name: str, seed: int, vehicles: int = VEHICLES) -> Case:
             fleet, context=msgspec.structs.replace(fleet.context, cohort=("type", "region"))
         )
         batch = inspect_history(place / "readings.parquet", fleet).batch
-        events, labels = read_events(place / "events.parquet", fleet), read_labels(place / "labels.parquet", fleet)
+        events = read_events(place / "events.parquet", fleet) if _rows_of(place / "events.parquet") else []
+        labels = read_labels(place / "labels.parquet", fleet) if _rows_of(place / "labels.parquet") else []
     at = config.train_until_ms - 1
     known = known_at(fleet, batch, events, labels, at)
     order = np.random.default_rng(seed).permutation(np.array(known.names, dtype=object))
@@ -138,6 +140,10 @@ def fleet_case(name: str, seed: int, vehicles: int = VEHICLES) -> Case:
     newcomers = sorted(set(test.names) - set(known.names))
     split = Split(order[:a].tolist(), order[a:b].tolist(), [*order[b:].tolist(), *newcomers])
     return Case(fleet, known.of([*split.train, *split.validation]), split, test, seed)
+
+
+def _rows_of(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
 
 
 def _rows(case: Case) -> list[Line]:
