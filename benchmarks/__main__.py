@@ -18,6 +18,7 @@ import msgspec
 from anomaly.service.logs import configure
 from benchmarks import (
     audit,
+    experiments,
     feedback,
     goals,
     kafka,
@@ -51,6 +52,7 @@ NOTES: dict[str, Callable[[Worlds], list[str]]] = {
     "recovery": recovery.run,
     "mutation": mutation.run,
     "audit": audit.run,
+    "experiments": experiments.run,
     "feedback": feedback.run,
 }
 LIBRARIES = ("numba", "numpy", "onnxruntime", "pyarrow", "msgspec", "river", "kafka-python", "confluent-kafka")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +28,9 @@ from anomaly.service.events import read
 from anomaly.service.rows import LoggedDays
 from anomaly.service.stored import StoreReader, store_paths
 from anomaly.telemetry.records import Label
+
+OPEN_DAYS = 2
+"""So many days, today among them, are counted again at every look."""
 
 
 class Known(NamedTuple):
@@ -145,18 +147,15 @@ def _eligible(run: Path, fleet: Fleet, experiment: Experiment) -> str:
 
 
 def _counted(days: LoggedDays, folder: Path, state: State, today: int, ticks: int) -> Ledger:
-    """The ledger with all days up to yesterday, written down, and today so far, which is not."""
+    """The ledger up to today; written down without the last days, to which partitions that lag still add."""
     path = folder / f"{state.id}.vehicles.parquet"
     first = state.steps[0].at // ticks - PRE_PERIOD_DAYS
     found = read_ledger(path, state.experiment)
-    ledger = found if found is not None and found.day < today else Ledger(state.experiment, first - 1)
+    ledger = found if found is not None and found.day <= today - OPEN_DAYS else Ledger(state.experiment, first - 1)
     before = ledger.day
     for day in range(ledger.day + 1, today + 1):
-        if day == today:
-            if ledger.day > before:
-                ledger.write(path)
-            ledger = copy.copy(ledger)
-            ledger.days, ledger.pre_days = ledger.days.copy(), ledger.pre_days.copy()
+        if day == today - OPEN_DAYS + 1 and ledger.day > before:
+            ledger.write(path)
         seen = days.seen(day)
         ledger.welcome(seen)
         ledger.count(day, seen, ledger.entered(state, folder)[1], ticks)

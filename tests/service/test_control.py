@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from anomaly.experiments.state import State, read_audit, read_state
+from anomaly.service.look import known, look
 from anomaly.service.rows import read_decisions
 from anomaly.stream.ports import Record
 from anomaly.telemetry.batch import Batch
@@ -163,7 +164,16 @@ def test_a_bad_one_goes_back_a_good_one_is_promoted_an_equal_one_is_held(live: L
     warm, vehicle = table["warm"].to_numpy(), np.array(table["vehicle"].to_pylist())
     assert (np.diff(warm)[vehicle[1:] == vehicle[:-1]] >= 0).all()
     assert {"bad/new", "good/new", "equal/old"} <= set(table["arm"].to_pylist())
+    for process in (live.scorer, live.controller):
+        process.kill()
+        process.wait()
     treated = next(row["vehicle"] for row in table.to_pylist() if row["arm"] == "bad/new")
     at = [entry.at for entry in read_audit(folder, "bad") if entry.evidence][-1]
     shown = live.anomaly_says("vehicle", "show", treated, "--at", str(at), "--group", "bus")
     assert "scored by bus/1 (arm bad/new)" in shown
+    told, fleet = known(live.run, live.rig.fleet), live.rig.fleet
+    state = live.state("equal")
+    assert state is not None
+    with_ledger = look(live.run, fleet, state, told)
+    (folder / "equal.vehicles.parquet").unlink()
+    assert look(live.run, fleet, state, told) == with_ledger

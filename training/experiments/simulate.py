@@ -109,7 +109,6 @@ def _times(events: Events, treated: np.ndarray, change: float, rng: np.random.Ge
 def _run(experiment: Experiment, seen: Seen, effect: Effect, seed: int) -> tuple[str, int]:
     """What the file comes to on one draw, and on which day."""
     layer, own = buckets(keys(experiment, b"simulated %d" % seed), seen.names.to_pylist())
-    layer[:] = experiment.layer.range[0]
     arm = arms_of(experiment, 1.0, layer, own)
     seen = _changed(seen, arm == experiment.arms.index(experiment.treatment), effect, np.random.default_rng([8, seed]))
     state = _begun(experiment)
