@@ -118,7 +118,7 @@ class Live:
             self.live()
             if self.today % 3 == 0:
                 self.again()
-            waited = time.monotonic() + 30
+            waited = time.monotonic() + 90
             while not self.looked(name) and self.status(name) != status:
                 assert time.monotonic() < waited, "the controller does not look"
                 time.sleep(0.05)
