@@ -29,7 +29,6 @@ def limits(fleet: Fleet) -> Limits:
         fill=np.array(number, np.float32),
         previous=np.array([s.missing == "previous" for s in signals], np.bool_),
         silent_after=fleet.quality.silent_after,
-        look_every=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace),
         max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
     )
 

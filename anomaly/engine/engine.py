@@ -86,6 +86,9 @@ class Engine:
         self._recall, self._revive, self._stage = recall, revive, stage
         self._arrays = frame.arrays()
         self._limits = arrays.limits(fleet)
+        self._lasting = 0 if frame.features == "conformal" else fleet.alerts.lasting_after
+        self._grace = 0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace)
+        self._look_every = 0
         self._state = VehicleState(frame, fleet.state.capacity)
         self._chain = Chain(len(frame.signals), kept)
         self._arms: Sequence[Arm] = ()
@@ -130,6 +133,8 @@ class Engine:
         rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
         self._arms, self._assign = list(arms), assign
         self._policies = arrays.policies([arm.model for arm in arms], rows)
+        listens = self._frame.rhythm > 0 and bool(np.isfinite(self._policies.k_silence).any())
+        self._look_every = max(self._grace, int(self._frame.rhythm / 2)) if listens else 0
         models = [arm.shadow or arm.model for arm in arms]
         rows = [self._state.model_row(model.digest, model.q_fleet) for model in models]
         self._shadowed = Shadowed([arm.shadow for arm in arms], arrays.policies(models, rows))
@@ -159,12 +164,12 @@ class Engine:
         told: list[Unheard] = []
         passed, end = _Passed(0, 0, -1), len(batch)
         while passed.row < len(batch):
-            rows = passed.row, end
-            before = self._state.snapshot(readings.slots, rows, self._fleet.alerts.lasting_after)
+            rows = passed.row, self._until(readings.ts, passed.row, end)
+            before = self._state.snapshot(readings.slots, rows, self._lasting)
             masked, counts = made.observed.masked.copy(), made.settled.counts.copy()
             attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
-                passed, end = attempt, len(batch)
+                passed, end = attempt, end if attempt.row < end else len(batch)
                 told += self._look(passed.row)
                 continue
             self._state.restore(before)
@@ -177,14 +182,19 @@ class Engine:
         readings = self._readings(batch)
         observed = arrays.observed(len(batch), len(self._chain), self._frame)
         self._state.touch(readings.slots)
-        applied = end = 0
-        while end < len(batch):
-            applied, end = self._observe(readings, (end, len(batch)), applied, observed)
-            self._look()
+        applied = self._observe(readings, (0, len(batch)), 0, observed)
         self._chain.applied(observed, applied)
         return observed
 
-    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> tuple[int, int]:
+    def _until(self, ts: NDArray[np.int64], first: int, end: int) -> int:
+        """The row up to which a pass goes: the first one in [first, end) after which silent vehicles are looked for."""
+        if not self._look_every:
+            return end
+        later = ts[first:end] >= self._state.arrays.clock[layout.LOOK]
+        place = int(np.argmax(later))
+        return first + place + 1 if later[place] else end
+
+    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> int:
         state, cohorts = self._state.arrays, self._state.cohorts.arrays
         return observe(
             readings, rows, applied, self._arrays, self._limits, state, cohorts, self._chain.arrays, observed
@@ -193,9 +203,8 @@ class Engine:
     def _pass(self, readings: Readings, rows: tuple[int, int], made: _Made, applied: int) -> _Passed:
         """Both passes over some rows of a batch, and the model between them."""
         observed, state = made.observed, self._state
-        applied, end = self._observe(readings, rows, applied, observed)
+        applied = self._observe(readings, rows, applied, observed)
         self._stage("features")
-        rows = rows[0], end
         self._score(readings.slots, rows, made)
         self._stage("score")
         stale = settle(
@@ -204,7 +213,7 @@ class Engine:
             made.scores,
             made.abrupt,
             state.arms,
-            (self._fleet.alerts.gap, self._fleet.alerts.lasting_after),
+            (self._fleet.alerts.gap, self._lasting),
             self._arrays,
             observed,
             state.arrays,
@@ -213,21 +222,19 @@ class Engine:
             made.settled,
         )
         self._stage("threshold")
-        return _Passed(applied, end, stale)
+        return _Passed(applied, rows[1], stale)
 
     def _look(self, row: int = 0) -> list[Unheard]:
         """Vehicles that have become silent, where it is time to look for them: after the reading before `row`."""
-        clock, every = self._state.arrays.clock, self._limits.look_every
+        clock, every = self._state.arrays.clock, self._look_every
         now = int(clock[layout.NOW])
         if not every or now < clock[layout.LOOK]:
             return []
         clock[layout.LOOK] = (now // every + 1) * every
-        least = np.min(self._policies.k_silence) if self._arms else np.float32(np.inf)
-        if not np.isfinite(least):
-            return []
-        slots = self._state.silent(now - every, least)
+        before = now - self._grace
+        slots = self._state.silent(before, np.min(self._policies.k_silence))
         self._assign_arms(slots)
-        slots = slots[[self._state.limit(slot, self._policies) < now - every for slot in slots.tolist()]]
+        slots = slots[[self._state.limit(slot, self._policies) < before for slot in slots.tolist()]]
         told = []
         for slot, vehicle in zip(slots.tolist(), self._state.index.names(slots).tolist(), strict=True):
             excuse = self._chain.take(vehicle, now, row - 1)

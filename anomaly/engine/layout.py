@@ -53,8 +53,8 @@ MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own fault
 
 
 class Limits(NamedTuple):
-    """What the quality gate knows, one entry a signal; `max_ahead` and `look_every` (for
-    silent vehicles) in ticks (0: off), `silent_after` in readings."""
+    """What the quality gate knows, one entry a signal; `max_ahead` in ticks (0: off),
+    `silent_after` in readings."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -63,7 +63,6 @@ class Limits(NamedTuple):
     fill: NDArray[np.float32]
     previous: NDArray[np.bool_]
     silent_after: int
-    look_every: int
     max_ahead: int
 
 

@@ -33,14 +33,12 @@ from anomaly.engine.layout import (
     IN_MAINTENANCE,
     IN_PARTIAL,
     LAST_TS,
-    LOOK,
     LOOK_AHEAD,
     MAINTENANCE,
     MIN_READINGS,
     MIN_VEHICLES,
     MISSING,
     NEVER,
-    NOW,
     PARTIAL,
     PERIODS,
     REGIME,
@@ -352,11 +350,10 @@ def observe(
     cohorts: Cohorts,
     waiting: Waiting,
     out: Observed,
-) -> tuple[int, int]:
+) -> int:
     """First pass over the rows [first, end): every reading into its vehicle's state, its features out.
 
-    Answers how many events took effect in the batch, `applied` of them before, and the row up to which it went: it
-    stops where silent vehicles have to be looked for.
+    Answers how many events took effect in the batch, `applied` of them before.
     """
     first, end = rows
     for i in range(first, end):
@@ -404,6 +401,4 @@ def observe(
                 out.ill[i] = birth(slot, frame, state, out.scratch)
             if count + 1 == frame.burn_in and not frame.conformal:
                 own_baseline(slot, frame, state, out.scratch)
-        if limits.look_every > 0 and state.clock[NOW] >= state.clock[LOOK]:
-            return applied, i + 1
-    return applied, end
+    return applied
