@@ -40,7 +40,8 @@ class Event(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The baseline before a restart: its `ts`, and float32[d] as bytes (none: the vehicle had no baseline yet)."""
+    """The baseline before a restart: its `ts`, and float32[d] as bytes (none: the vehicle had no baseline yet), NaN for
+    signals that the restart was not about, or whose baseline was not known."""
 
     ts: int
     baseline: bytes

@@ -41,7 +41,8 @@ def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting)
         whole = whole and waiting.signals[event, j]
     waiting.kept_ts[event] = waiting.ts[event] if warm else NEVER
     for j in range(signals):
-        waiting.kept[event, j] = state.f4[slot, at.baseline + j]
+        known = waiting.signals[event, j] and state.u2[slot, at.burned + j] == SETTLED
+        waiting.kept[event, j] = state.f4[slot, at.baseline + j] if known else F4(np.nan)
         if waiting.signals[event, j]:
             state.f4[slot, at.baseline + j] = F4(0.0)
             state.f4[slot, at.last + j] = F4(np.nan)
@@ -61,22 +62,35 @@ def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting)
 
 @kernel
 def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> None:
-    """Put the baseline back that the vehicle had before its last restart, if that is the one to undo."""
+    """Put the baseline back that the vehicle had before its last restart, if that is the one to undo.
+
+    Signals that had none then, or that the restart was not about, go on as they are.
+    """
     signals = waiting.signals.shape[1]
     at = state.at
     target = waiting.undoes[event]
     if target < 0 or waiting.kept_ts[target] == NEVER or waiting.kept_ts[target] != state.i8[slot, RESTARTED]:
         return
+    warm = state.i4[slot, COUNT] >= burn_in
+    learning = 0
     for j in range(signals):
         kept = waiting.kept[target, j]
-        if kept != state.f4[slot, at.baseline + j] or state.i4[slot, COUNT] < burn_in:
+        if np.isfinite(kept):
+            again = state.u1[slot, at.silent + j] == RELEARNING
+            if again or not warm or kept != state.f4[slot, at.baseline + j]:
+                forget(slot, j, state)
+            state.f4[slot, at.baseline + j] = kept
+            state.u2[slot, at.burned + j] = SETTLED
+            if state.u1[slot, at.silent + j] == RELEARNING:
+                state.u1[slot, at.silent + j] = 0
+        elif not warm:
             forget(slot, j, state)
-        state.f4[slot, at.baseline + j] = kept
-        state.u2[slot, at.burned + j] = SETTLED
-        if state.u1[slot, at.silent + j] == RELEARNING:
-            state.u1[slot, at.silent + j] = 0
+            state.u1[slot, at.silent + j] = RELEARNING
+        learning += 1 if state.u1[slot, at.silent + j] == RELEARNING else 0
     state.i4[slot, COUNT] = max(state.i4[slot, COUNT], burn_in)
     state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
+    if learning > 0:
+        state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
 
 
 @kernel
@@ -99,9 +113,11 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
         if waiting.ts[event] > state.i8[slot, RESTARTED]:
             restart(slot, event, burn_in, state, waiting)
             state.i8[slot, RESTARTED] = waiting.ts[event]
-        state.u1[slot, MAINTENANCE] = 0
-        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
-        note = BEGAN_AGAIN
+            state.u1[slot, MAINTENANCE] = 0
+            state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+            note = BEGAN_AGAIN
+        elif action == ACCEPT:
+            state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
     elif action == UNDO:
         undo(slot, event, burn_in, state, waiting)
         note = BEGAN_AGAIN

@@ -27,7 +27,7 @@ HEADER_BYTES = 100
 CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED = 1, 2, 4, 8, 16, 32, 64
 
 # Bits of `Observed.note`: what of a reading's moment the second pass has to know.
-IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED = 1, 2, 4, 8, 16, 32
+IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE = 1, 2, 4, 8, 16, 32, 64
 
 RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
 SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it
@@ -162,7 +162,8 @@ class Readings(NamedTuple):
 class Waiting(NamedTuple):
     """Events that wait: `ts`, `after` (the position of the vehicle's next one, -1: none), `action`, `signals`
     bool[n, d] that it is about; `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d],
-    the baseline before a restart, and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
+    the baseline before a restart (NaN: none, or not its signal), and `kept_ts`, the time of that restart (NEVER: there
+    was no baseline)."""
 
     ts: NDArray[np.int64]
     after: NDArray[np.int64]

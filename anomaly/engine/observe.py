@@ -29,6 +29,7 @@ from anomaly.engine.layout import (
     FAST,
     FLAGS,
     HEAD,
+    IN_EPISODE,
     IN_FAULT,
     IN_MAINTENANCE,
     IN_PARTIAL,
@@ -246,7 +247,8 @@ def compare(
         out.scratch[3, j] = F4(1.0) if used else F4(0.0)
     if state.i4[slot, COUNT] >= frame.burn_in:
         for j in range(signals):
-            out.scratch[2, j] = state.f4[slot, at.baseline + j]
+            known = state.u1[slot, at.silent + j] != RELEARNING
+            out.scratch[2, j] = state.f4[slot, at.baseline + j] if known else frame.prior[j]
     else:
         for j in range(signals):
             out.scratch[2, j] = frame.prior[j]
@@ -334,8 +336,9 @@ def learn(
             state.u2[slot, at.burned + j] += np.uint16(1) if used else np.uint16(0)
     note = 0 if learning else IN_FAULT
     if flags & PARTIAL:
-        relearn(slot, frame, learning and not in_episode(slot, state), state, out)
-        note |= IN_PARTIAL
+        wrong = in_episode(slot, state)
+        relearn(slot, frame, learning and not wrong, state, out)
+        note |= IN_PARTIAL | (IN_EPISODE if wrong else 0)
     return note
 
 

@@ -90,21 +90,24 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
 
 @kernel
 def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
-    """One signal alone, far from where it was a reading ago, is its sensor's fault: a physical one moves others too."""
+    """One signal alone, far from where it was a reading ago, is its sensor's fault: a physical one moves others too.
+
+    Nothing is said of a signal that learns its baseline again: where it was is not known.
+    """
     signals = frame.prior.shape[0]
     far = 0
+    which = 0
     for j in range(signals):
         away = abs(out.scratch[1, j] - state.f4[slot, state.at.evidence + j])
-        far += 1 if away > frame.step[j] and out.scratch[3, j] > F4(0.0) else 0
-    if far != 1 or signals < 3:
-        return
-    for j in range(signals):
-        away = abs(out.scratch[1, j] - state.f4[slot, state.at.evidence + j])
-        if away > frame.step[j] and out.scratch[3, j] > F4(0.0):
-            out.masked[out.reason[i, j]] -= 1
-            out.masked[STEP] += 1
-            out.reason[i, j] = STEP
-            out.scratch[3, j] = F4(0.0)
+        known = out.scratch[3, j] > F4(0.0) and state.u1[slot, state.at.silent + j] < RELEARNING
+        if away > frame.step[j] and known:
+            far += 1
+            which = j
+    if far == 1 and signals >= 3:
+        out.masked[out.reason[i, which]] -= 1
+        out.masked[STEP] += 1
+        out.reason[i, which] = STEP
+        out.scratch[3, which] = F4(0.0)
 
 
 @kernel

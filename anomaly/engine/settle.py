@@ -22,6 +22,7 @@ from anomaly.engine.layout import (
     F4,
     FAULT_EPISODE,
     FLAGS,
+    IN_EPISODE,
     IN_FAULT,
     IN_MAINTENANCE,
     IN_PARTIAL,
@@ -199,11 +200,12 @@ def settle(
         if observed.status[i] > 1:
             continue
         slot = readings.slots[i]
-        if state.u1[slot, FLAGS] & STIRRED:
+        note = observed.note[i]
+        opened = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
+        if state.u1[slot, FLAGS] & STIRRED or (note & IN_PARTIAL and opened != (note & IN_EPISODE > 0)):
             stale = i
             break
         ts = readings.ts[i]
-        note = observed.note[i]
         arm = arms[slot]
         model = policies.model[arm]
         q = quantiles[model, slot]
@@ -220,7 +222,6 @@ def settle(
             sensor = sensor or observed.reason[i, j] > MISSING
         sensor = sensor and judged
         level = score / threshold
-        opened = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
         calm = not (opened or fault or abrupt or note & IN_FAULT > 0)
         if warm and judged and (calm or policies.gate[arm] == np.inf):
             quantiles[model, slot] = adapt(q, score, arm, policies)
@@ -258,9 +259,6 @@ def settle(
         if run >= lasting > 0 and note & IN_FAULT == 0:
             shifted = True
             changes = shift(i, slot, frame, state, changes, out)
-        now = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
-        if note & IN_PARTIAL and now != opened:
-            state.u1[slot, FLAGS] |= np.uint8(STIRRED)
         if ill and observed.ill[i] / policies.k_born_ill[arm] > level:
             score, threshold = observed.ill[i], policies.k_born_ill[arm]
         if abrupt and abrupt_scores[i] / policies.k_abrupt[arm] > level:

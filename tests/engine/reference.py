@@ -3,159 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
-from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
-from anomaly.engine.model import Model
+from anomaly.engine.model import Model, Scorer
+from anomaly.engine.outcome import Change, Kind
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
+from tests.engine.records import Cohort, Gathered, Run, Said, Seen, Vehicle
 
 SCORED, BURN_IN, DUPLICATE, LATE, AHEAD = range(5)
 Episode = tuple[int, int, int, int, int, int, float, int]
 """Row, kind, change, start, end, peak, level and alarms of a change."""
 
 
-@dataclass
-class Gathered:
-    """What is gathered of one signal over time; `before` is the deviation before, None at first."""
-
-    evidence: float = 0.0
-    fast: float = 0.0
-    slow: float = 0.0
-    variance: float = 0.0
-    before: float | None = None
-
-    def take(self, deviation: float, weight: float) -> tuple[float, float]:
-        """One more deviation; answers it and its change."""
-        change = 0.0 if self.before is None else deviation - self.before
-        self.before = deviation
-        self.variance = (1 - weight) * (self.variance + weight * (deviation - self.evidence) ** 2)
-        self.evidence += weight * (deviation - self.evidence)
-        self.fast += 0.3 * (deviation - self.fast)
-        self.slow += 0.01 * (deviation - self.slow)
-        return deviation, change
-
-
-@dataclass
-class Run:
-    """An episode of one kind: `alarms` 0 where none is open."""
-
-    alarms: int = 0
-    start: int = 0
-    last: int = 0
-    peak: int = 0
-    top: float = 0.0
-    gap: int = 0
-
-    def follow(self, hit: bool, ts: int, level: float, most: int) -> int:
-        """One reading more; answers the change, 0 for none: opened, higher, closed."""
-        if not hit:
-            self.gap += self.alarms > 0
-            return 3 if self.alarms and self.gap >= most else 0
-        opened = self.alarms == 0
-        if opened:
-            self.start, self.top = ts, -1.0
-        self.last, self.alarms, self.gap = ts, self.alarms + 1, 0
-        if level > self.top:
-            self.top, self.peak = level, ts
-            return 1 if opened else 2
-        return int(opened)
-
-
-@dataclass
-class Cohort:
-    """A cohort's histograms by period, and the shift that is taken off."""
-
-    signals: int
-    period: int | None = None
-    vehicles: set[str] = field(default_factory=set)
-    counts: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
-    shift: list[float] = field(default_factory=list)
-    ahead: tuple[str, int] | None = None
-
-    def advance(self, vehicle: str, period: int) -> None:
-        """A reading of a later period: it begins with its second vehicle, the very first at once."""
-        if self.period is None:
-            self._begin(period)
-        elif self.ahead is None or self.ahead[0] == vehicle:
-            self.ahead = (vehicle, period)
-        else:
-            both, latest = (
-                min(period, self.ahead[1]),
-                max((period, vehicle), self.ahead[::-1], key=lambda pair: pair[0]),
-            )
-            self.ahead = None if latest[0] == both else (latest[1], latest[0])
-            self._begin(both)
-
-    def _begin(self, period: int) -> None:
-        before, self.period = self.period, period
-        kept = range(period - 1 - CLOSED, period - 1)
-        self.shift = []
-        for j in range(self.signals):
-            merged: dict[int, int] = {}
-            for p in kept if before is not None else ():
-                if before - PERIODS < p <= before:
-                    for place, count in self.counts.get((p, j), {}).items():
-                        merged[place] = merged.get(place, 0) + count
-            self.shift.append(self._shrunk(merged))
-
-    def _shrunk(self, merged: dict[int, int]) -> float:
-        total = sum(merged.values())
-        if total < MIN_READINGS or len(self.vehicles) < MIN_VEHICLES:
-            return 0.0
-        seen = 0
-        for place in range(BINS):
-            seen += merged.get(place, 0)
-            if 2 * seen >= total:
-                break
-        median = (place - 120) * 0.1
-        return median * max(0.0, 1 - 6.25 / total / median**2) if place != 120 else 0.0
-
-    def count(self, j: int, period: int, place: float) -> None:
-        """One more reading of signal j at `place`, in spreads."""
-        bins = self.counts.setdefault((period, j), {})
-        number = int(min(max(place * 10 + 120.5, 0), BINS - 1))
-        bins[number] = bins.get(number, 0) + 1
-
-
-class Vehicle:
-    """All that is known of one vehicle."""
-
-    def __init__(self, name: str, signals: int, q: float) -> None:
-        self.name, self.q, self.last_ts = name, q, -math.inf
-        self.regime, self.restarted = 0, -math.inf
-        self.cohort: Cohort | None = None
-        self.waiting: list[Event] = []
-        self.runs = Run(), Run()
-        self.silent = [0] * signals
-        self.restart(signals)
-
-    def restart(self, signals: int) -> None:
-        """What is normal for it is not known any more."""
-        self.seen, self.baseline = 0, [0.0] * signals
-        self.sums: list[list[float]] = [[] for _ in range(signals)]
-        self.last: list[float] = [math.nan] * signals
-        self.equal = [0] * signals
-        self.gathered = [Gathered() for _ in range(signals)]
-
-
 class Reference:
-    """Decides one reading after the other; `statuses`, `features`, `centers`, `decided`, `changes` are what it said."""
+    """Decides one reading after the other; `statuses`, `features`, `decided`, `changes` are what it said."""
 
-    def __init__(self, fleet: Fleet, frame: Frame, model: Model, restarts: list[Event]) -> None:
+    def __init__(self, fleet: Fleet, frame: Frame, model: Model, events: list[Event]) -> None:
         self.fleet, self.frame, self.model, self.arrays = fleet, frame, model, frame.arrays()
-        self.signals, self.restarts = list(fleet.signals.values()), restarts
+        self.signals, self.events = list(fleet.signals.values()), events
         self.vehicles: dict[str, Vehicle] = {}
         self.cohorts: dict[str, Cohort] = {}
         self.now, self.ahead = -math.inf, (None, 0, 0)
         self.statuses: list[int] = []
         self.applied: list[tuple[int, str]] = []
         self.features: list[list[float]] = []
-        self.decided: list[tuple[float, float, bool, bool]] = []
+        self.decided: list[Said] = []
         self.changes: list[Episode] = []
 
     def run(self, batch: Batch) -> None:
@@ -168,27 +44,39 @@ class Reference:
         d = len(self.signals)
         if name not in self.vehicles:
             made = self.vehicles[name] = Vehicle(name, d, float(np.float32(self.model.q_fleet)))
-            made.waiting = sorted((r for r in self.restarts if r.vehicle == name), key=lambda r: (r.ts, r.id))
+            own = (event for event in self.events if event.vehicle == name)
+            made.waiting = sorted(own, key=lambda event: (event.ts, event.id, event.action))
         vehicle = self.vehicles[name]
         self.statuses.append(self._accept(vehicle, ts))
         if self.statuses[-1]:
             return
+        answered = False
         while vehicle.waiting and vehicle.waiting[0].ts <= ts:
             event = vehicle.waiting.pop(0)
-            if event.ts > vehicle.restarted:
-                vehicle.restart(d)
-                vehicle.restarted = event.ts
+            again, answers = vehicle.happen(event, self.frame.burn_in)
+            vehicle.in_a_row *= not again
+            answered |= answers
             self.applied.append((row, event.id))
         vehicle.last_ts = ts
         self._join(vehicle, batch.context["type"][row], ts)
         warm = vehicle.seen >= self.frame.burn_in
-        refused, feature = self._learn(vehicle, values, ts, warm)
-        vehicle.seen += 1
-        if vehicle.seen == self.frame.burn_in:
-            self._own_baseline(vehicle)
         self.statuses[-1] = SCORED if warm else BURN_IN
-        self.features.append(feature)
-        self._settle(vehicle, row, ts, warm, refused)
+        vehicle.regime = self._find_regime(vehicle, values[d:])
+        seen = self._see(vehicle, values, warm)
+        if not vehicle.maintenance:
+            self._learn(vehicle, seen, ts, warm)
+        self.features.append(self._row(vehicle, seen.told))
+        ill = 0.0
+        if not vehicle.maintenance and (warm or not vehicle.confirmed):
+            vehicle.seen += 1
+            ill = 0.0 if warm else self._birth(vehicle)
+            if vehicle.seen == self.frame.burn_in:
+                self._own_baseline(vehicle)
+        if answered and vehicle.shifted is not None:
+            times = vehicle.shifted, ts, vehicle.shifted
+            self._tell(row, Kind.LASTING_SHIFT, Change.CLOSED, vehicle.fault, times)
+            vehicle.shifted = None
+        self._settle(vehicle, row, ts, warm, (ill, seen.refused))
 
     def _accept(self, vehicle: Vehicle, ts: int) -> int:
         if ts <= vehicle.last_ts:
@@ -242,42 +130,93 @@ class Reference:
             return "step"
         return "stuck" if signal.stuck_after and vehicle.equal[j] >= signal.stuck_after else ""
 
-    def _learn(self, vehicle: Vehicle, values: list[float], ts: int, warm: bool) -> tuple[bool, list[float]]:
-        d, cohort, period = len(self.signals), vehicle.cohort, ts // max(self.frame.period, 1)
-        vehicle.regime = self._find_regime(vehicle, values[d:])
-        refused, told = False, [(0.0, 0.0)] * d
-        for j in range(d):
-            reason = self._judge(vehicle, j, values[j])
+    def _see(self, vehicle: Vehicle, values: list[float], warm: bool) -> Seen:
+        d = len(self.signals)
+        seen = Seen([], [], [], [], [(0.0, 0.0)] * d)
+        for j, signal in enumerate(self.signals):
+            seen.reasons.append(self._judge(vehicle, j, values[j]))
             value = values[j]
-            if reason == "missing":
-                fill = self.signals[j].missing
+            if seen.reasons[j] == "missing":
+                fill = signal.missing
                 value = vehicle.last[j] if fill == "previous" else fill if isinstance(fill, float) else math.nan
-            refused |= reason not in ("", "missing")
-            if reason not in ("", "missing") or not math.isfinite(value):
-                vehicle.silent[j] += 1
-                continue
-            vehicle.silent[j] = 0
             z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j]
-            z = min(max(z, -12.0), 12.0)
-            usual = vehicle.baseline[j] if warm else float(self.arrays.prior[j])
-            shift = cohort.shift[j] if cohort else 0.0
-            if warm and cohort and cohort.period is not None and cohort.period - 1 <= period <= cohort.period:
-                cohort.count(j, period, z - usual)
-            told[j] = vehicle.gathered[j].take(z - shift - usual, float(self.arrays.weight))
-            if not warm:
-                vehicle.sums[j].append(z - shift)
-        return refused, self._row(vehicle, told)
+            own = warm and j not in vehicle.learning_again
+            usual = vehicle.baseline[j] if own else float(self.arrays.prior[j])
+            shift = vehicle.cohort.shift[j] if vehicle.cohort else 0.0
+            seen.used.append(seen.reasons[j] in ("", "missing") and math.isfinite(value))
+            seen.place.append(min(max(z, -12.0), 12.0) - usual if seen.used[j] else 0.0)
+            seen.deviation.append(seen.place[j] - shift)
+        return seen
+
+    def _learn(self, vehicle: Vehicle, seen: Seen, ts: int, warm: bool) -> None:
+        cohort, period = vehicle.cohort, ts // max(self.frame.period, 1)
+        if warm:
+            self._isolate(vehicle, seen)
+        counts = warm and cohort and cohort.period is not None and cohort.period - 1 <= period <= cohort.period
+        for j, used in enumerate(seen.used):
+            if used and counts and cohort:
+                cohort.count(j, period, seen.place[j])
+            self._take(vehicle, seen, j, warm)
+        if not vehicle.confirmed and not (warm and vehicle.in_episode):
+            for j in range(len(self.signals)) if not warm else vehicle.learning_again:
+                if seen.used[j]:
+                    vehicle.sums[j].append(seen.deviation[j] + float(self.arrays.prior[j]))
+        for j in sorted(vehicle.learning_again):
+            self._learn_again(vehicle, j)
+
+    def _take(self, vehicle: Vehicle, seen: Seen, j: int, warm: bool) -> None:
+        if seen.used[j]:
+            weights = float(self.arrays.weight), float(self.arrays.quick_weight)
+            seen.told[j] = vehicle.gathered[j].take(seen.deviation[j], *weights)
+        vehicle.silent[j] = 0 if seen.used[j] else min(vehicle.silent[j] + 1, 254)
+        known = warm and j in vehicle.settled and j not in vehicle.learning_again
+        if known and vehicle.silent[j] > self.fleet.quality.silent_after and seen.reasons[j] == "missing":
+            seen.reasons[j] = "dropout"
+
+    def _isolate(self, vehicle: Vehicle, seen: Seen) -> None:
+        far = [
+            j
+            for j, used in enumerate(seen.used)
+            if used
+            and j not in vehicle.learning_again
+            and abs(seen.deviation[j] - vehicle.gathered[j].evidence) > self.arrays.step[j]
+        ]
+        if len(far) == 1 and len(self.signals) > 2:
+            seen.used[far[0]], seen.reasons[far[0]] = False, "step"
+
+    def _learn_again(self, vehicle: Vehicle, j: int) -> None:
+        vehicle.gathered[j] = Gathered()
+        if len(vehicle.sums[j]) >= self.frame.burn_in:
+            prior = float(self.arrays.prior[j])
+            vehicle.baseline[j] = prior + float(self.arrays.gain[j, j]) * (float(np.mean(vehicle.sums[j])) - prior)
+            vehicle.settled.add(j)
+            vehicle.learning_again.discard(j)
+            vehicle.silent[j] = 0
 
     def _row(self, vehicle: Vehicle, told: list[tuple[float, float]]) -> list[float]:
-        heard = [silent <= self.fleet.quality.silent_after for silent in vehicle.silent]
+        most = self.fleet.quality.silent_after
+        heard = [n <= most and j not in vehicle.learning_again for j, n in enumerate(vehicle.silent)]
         scale = math.sqrt(len(heard) / max(sum(heard), 1))
-        evidence = [signal.evidence for signal in vehicle.gathered]
+        gathered = vehicle.gathered
+        evidence = [signal.evidence for signal in gathered]
         blocks = [evidence]
         if self.frame.blocks > 1:
             blocks = [[pair[0] for pair in told], [pair[1] for pair in told], evidence]
-            blocks += [[signal.fast for signal in vehicle.gathered], [signal.slow for signal in vehicle.gathered]]
-            blocks += [[math.sqrt(signal.variance) for signal in vehicle.gathered]]
-        return [value * scale * kept for block in blocks for value, kept in zip(block, heard, strict=True)]
+            blocks += [[signal.fast for signal in gathered], [signal.slow for signal in gathered]]
+            blocks += [[math.sqrt(signal.variance) for signal in gathered]]
+        row = [value * scale * kept for block in blocks for value, kept in zip(block, heard, strict=True)]
+        if self.frame.abrupt_time_constant:
+            row += [0.0] * (self.frame.quick - len(row))
+            row += [signal.quick * scale * kept for signal, kept in zip(gathered, heard, strict=True)]
+        return row + [0.0] * (self.frame.width - len(row))
+
+    def _birth(self, vehicle: Vehicle) -> float:
+        if not self.frame.between or vehicle.seen < min(10, self.frame.burn_in):
+            return 0.0
+        prior = self.arrays.prior.astype(float)
+        own = [np.mean(sums) - prior[j] if sums else 0.0 for j, sums in enumerate(vehicle.sums)]
+        along = np.array(self.frame.basis) @ own
+        return float(np.sqrt(np.mean(along**2 / (np.array(self.frame.between) + 1 / vehicle.seen))))
 
     def _own_baseline(self, vehicle: Vehicle) -> None:
         prior, burn_in = self.arrays.prior.astype(float), self.frame.burn_in
@@ -287,23 +226,83 @@ class Reference:
         ]
         vehicle.baseline = (prior + self.arrays.gain.astype(float) @ own).tolist()
         vehicle.gathered = [Gathered() for _ in own]
+        vehicle.settled = {j for j, sums in enumerate(vehicle.sums) if sums}
 
-    def _settle(self, vehicle: Vehicle, row: int, ts: int, warm: bool, refused: bool) -> None:
-        model, policy = self.model, self.model.policy
-        width = np.zeros((1, self.frame.width), np.float32)
-        width[0, : len(self.features[-1])] = self.features[-1]
-        score, threshold = float(model.scorer.score(width)[0]), model.k
+    def _score(self, scorer: Scorer | None) -> float:
+        return float(scorer.score(np.array([self.features[-1]], np.float32))[0]) if scorer else 0.0
+
+    def _settle(self, vehicle: Vehicle, row: int, ts: int, warm: bool, found: tuple[float, bool]) -> None:
+        model, policy, checks = self.model, self.model.policy, self.model.checks
+        score, threshold, quick = self._score(model.scorer), model.k, self._score(model.abrupt)
+        ill, refused = found
         if warm:
             threshold *= min(max(vehicle.q / model.q_fleet, policy.low), policy.high)
-            if score < policy.gate * vehicle.q:
-                up = score > vehicle.q
-                vehicle.q *= math.exp(policy.rate * (policy.quantile if up else policy.quantile - 1))
-                vehicle.q = min(max(vehicle.q, model.q_fleet * policy.low), model.q_fleet * policy.high)
-        fault = warm and score > threshold
-        self.decided.append((score, threshold, fault, refused))
-        for kind, hit, run in ((4, fault, vehicle.runs[0]), (1, refused, vehicle.runs[1])):
-            change = run.follow(hit, ts, score / threshold, self.fleet.alerts.gap)
+        said, judged = Said(score, threshold, 0, set()), not vehicle.maintenance
+        lines = {
+            Kind.BORN_ILL: (ill, checks.born_ill, judged and not warm and ill > checks.born_ill),
+            Kind.FAULT: (score, threshold, judged and warm and score > threshold),
+            Kind.ABRUPT: (quick, checks.abrupt, judged and warm and quick > checks.abrupt),
+            Kind.SENSOR: (1.0, 1.0, judged and refused),
+        }
+        said.kinds = {kind for kind, (_, _, hit) in lines.items() if hit}
+        wrong = said.kinds - {Kind.SENSOR}
+        if warm and judged and not (vehicle.in_episode or wrong or vehicle.confirmed):
+            self._adapt(vehicle, score)
+        for kind in (Kind.BORN_ILL, Kind.ABRUPT):
+            value, line, hit = lines[kind]
+            if hit and value / line > said.score / said.threshold:
+                said.score, said.threshold = value, line
+        if judged:
+            self._follow(vehicle, row, ts, lines, said)
+        self._shift(vehicle, row, said)
+        self.decided.append(said)
+
+    def _adapt(self, vehicle: Vehicle, score: float) -> None:
+        model, policy = self.model, self.model.policy
+        if score < policy.gate * vehicle.q:
+            up = score > vehicle.q
+            vehicle.q *= math.exp(policy.rate * (policy.quantile if up else policy.quantile - 1))
+            vehicle.q = min(max(vehicle.q, model.q_fleet * policy.low), model.q_fleet * policy.high)
+
+    def _follow(
+        self, vehicle: Vehicle, row: int, ts: int, lines: dict[Kind, tuple[float, float, bool]], said: Said
+    ) -> None:
+        """Every episode one reading on; a fault after a bad birth is another episode, and so the other way round."""
+        main, fault = vehicle.fault, Kind.FAULT in said.kinds
+        if fault or Kind.BORN_ILL in said.kinds:
+            if main.alarms and vehicle.born == fault:
+                self._tell(row, Kind.BORN_ILL if vehicle.born else Kind.FAULT, Change.CLOSED, main)
+                main.alarms = 0
+            vehicle.born = not fault
+        running = Kind.BORN_ILL if vehicle.born else Kind.FAULT
+        level = Kind.BORN_ILL if Kind.BORN_ILL in said.kinds else Kind.FAULT
+        episodes = [(running, main, lines[level]), (Kind.ABRUPT, vehicle.abrupt, lines[Kind.ABRUPT])]
+        for kind, run, (value, line, _) in [*episodes, (Kind.SENSOR, vehicle.sensor, lines[Kind.SENSOR])]:
+            hit = kind in said.kinds
+            change = run.follow(hit, ts, value / line, self.fleet.alerts.gap)
             if change:
-                self.changes.append((row, kind, change, run.start, run.last, run.peak, run.top, run.alarms))
-            if change == 3:
+                self._tell(row, kind, change, run)
+            if change == Change.CLOSED:
                 run.alarms = 0
+            if hit and not said.kind:
+                said.kind, said.start, said.nth = kind, run.start, run.alarms
+
+    def _shift(self, vehicle: Vehicle, row: int, said: Said) -> None:
+        vehicle.in_a_row = vehicle.in_a_row + 1 if Kind.FAULT in said.kinds else 0
+        most = self.fleet.alerts.lasting_after
+        if not most or vehicle.in_a_row < most or vehicle.confirmed:
+            return
+        said.kinds.add(Kind.LASTING_SHIFT)
+        vehicle.baseline = [a + b.evidence for a, b in zip(vehicle.baseline, vehicle.gathered, strict=True)]
+        vehicle.gathered = [Gathered() for _ in vehicle.gathered]
+        change = Change.OPEN if vehicle.shifted is None else Change.UPDATE
+        vehicle.shifted = vehicle.fault.start if vehicle.shifted is None else vehicle.shifted
+        self._tell(row, Kind.FAULT, Change.CLOSED, vehicle.fault)
+        run = vehicle.fault
+        self._tell(row, Kind.LASTING_SHIFT, change, run, (vehicle.shifted, run.last, run.peak))
+        vehicle.fault.alarms = vehicle.in_a_row = 0
+
+    def _tell(self, row: int, kind: Kind, change: int, run: Run, times: tuple[int, int, int] | None = None) -> None:
+        """`times`: start, end and peak, where they are not the run's."""
+        told = times or (run.start, run.last, run.peak)
+        self.changes.append((row, int(kind), int(change), *told, run.top, run.alarms))

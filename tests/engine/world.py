@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly import settings
 from anomaly.engine.engine import Engine
+from anomaly.engine.events import RESTARTS, Action, Event, Kept
 from anomaly.engine.frame import Frame
-from anomaly.engine.model import Arm, Model, ThresholdPolicy
+from anomaly.engine.model import Arm, Checks, Model, ThresholdPolicy
+from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 
@@ -38,19 +42,26 @@ gap = 2
 """
 
 
+CHECKED = f"{FLEET}lasting_after = 5\n".replace("[quality]", '[quality]\ngrace = "10m"')
+"""The same, with an alarm that soon becomes the new normal, and silent vehicles looked for now and then."""
+
+
 class Norm:
-    """A scorer with the sums in a fixed order: the Euclidean length of the evidence, as nats."""
+    """A scorer with the sums in a fixed order: the Euclidean length of the evidence in some columns, as nats."""
+
+    def __init__(self, columns: slice = slice(None)) -> None:
+        self._columns = columns
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Length of the evidence, times 4."""
         total = np.zeros(len(features), np.float32)
-        for column in range(features.shape[1]):
+        for column in range(features.shape[1])[self._columns]:
             total += features[:, column] * features[:, column]
         return np.sqrt(total) * np.float32(4)
 
     def contributions(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shares of the squares."""
-        squares = features[:, :3] ** 2
+        squares = features[:, self._columns][:, :3] ** 2
         return squares / np.maximum(squares.sum(axis=1, keepdims=True), np.float32(1e-9))
 
 
@@ -84,11 +95,73 @@ def arm(adaptation: float = 0.2, digest: str = "m1", k: float = 3.0, q_fleet: fl
     return Arm("champion", 1.0, Model("test/1", digest, Norm(), k, q_fleet, policy))
 
 
-def engine(*arms: Arm, text: str = FLEET, wide: bool = False) -> Engine:
-    """An engine with these arms, or the default one; `wide`: with six features a signal."""
-    made = Engine(fleet(text), frame(features="wide" if wide else "evidence"))
-    made.use(arms or [arm()], lambda vehicle: sum(vehicle.encode()) % max(len(arms), 1))
-    return made
+def checked(abrupt: bool = True, **changes: object) -> Frame:
+    """A frame with every check that a kind of alarm of its own needs, `abrupt` or not."""
+    checks = {
+        "abrupt_time_constant": 2 if abrupt else 0,
+        "basis": ((1.0, 0.1, 0.0), (0.0, 0.9, 0.2), (0.1, 0.0, 1.1)),
+        "between": (0.3, 0.2, 0.4),
+        "step": (9.0, 0.0, 5.0),
+        "rhythm": 40.0,
+    }
+    return frame(**(checks | changes))
+
+
+def checked_arm(frame: Frame, digest: str = "m1", k: float = 5.0, q_fleet: float = 3.0, silence: float = 5.0) -> Arm:
+    """An arm with a threshold for every kind of alarm."""
+    policy, checks = ThresholdPolicy.from_adaptation(0.2), Checks(abrupt=9.0, born_ill=1.6, silence=silence)
+    quick = Norm(slice(frame.quick, None)) if frame.abrupt_time_constant else None
+    model = Model("test/1", digest, Norm(slice(0, frame.quick)), k, q_fleet, policy, checks, quick)
+    return Arm("champion", 1.0, model)
+
+
+class Baselines:
+    """Baselines before restarts, as a store keeps them for undos to come."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Kept] = {}
+
+    def __call__(self, vehicle: str, event: str) -> Kept | None:
+        """That of an event's vehicle before it."""
+        return self._kept.get((vehicle, event))
+
+    def keep(self, applied: Applied) -> None:
+        """What a batch made known."""
+        for event, kept in zip(applied.events, applied.kept, strict=True):
+            if kept:
+                self._kept[event.vehicle, event.id] = Kept(event.ts, kept)
+
+
+def engine(*arms: Arm, text: str = FLEET, made: Frame | None = None, kept: Baselines | None = None) -> Engine:
+    """An engine with these arms, or the default one, and a frame, or the one above."""
+    new = Engine(fleet(text), made or frame(), kept=kept or Baselines())
+    new.use(arms or [arm()], lambda vehicle: sum(vehicle.encode()) % max(len(arms), 1))
+    return new
+
+
+def happenings(seed: int, span: int, vehicles: int = 5, each: int = 7) -> list[Event]:
+    """Events of every kind for each of some vehicles, at times up to `span`."""
+    return [event for number in range(vehicles) for event in _happen(f"v{number}", seed + number, span, each)]
+
+
+def _happen(vehicle: str, seed: int, span: int, count: int) -> Iterator[Event]:
+    rng = np.random.default_rng(seed)
+    known = ["unheard of"]
+    for number, ts in enumerate(np.sort(rng.integers(0, span, count)).tolist()):
+        name = f"{vehicle}-{number}"
+        action = Action(rng.choice([0, 0, 0, 1, 1, 2, 4, 4, 5, 6, 7]))
+        some = () if rng.random() < 0.4 else tuple(sorted(rng.choice(3, 1 + int(rng.integers(2)), replace=False)))
+        signals = tuple(map(int, some)) if action == Action.RESTART else ()
+        undoes = known[-1 if rng.random() < 0.8 else rng.integers(len(known))] if action == Action.UNDO else ""
+        yield Event(name, vehicle, ts, action, signals, undoes)
+        if action == Action.BEGIN:
+            yield Event(name, vehicle, ts + span // 20, Action.END)
+        if action == Action.CONFIRM:
+            yield Event(f"{name}-over", vehicle, ts + span // 15, Action.ANSWER)
+        if action in RESTARTS:
+            known.append(name)
+            if rng.random() < 0.3:
+                yield Event(f"{name}-back", vehicle, ts + span // 40, Action.UNDO, (), name)
 
 
 def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
@@ -111,6 +184,28 @@ def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
     names = [f"v{number}" for number in who]
     context = {"type": [f"t{number % 2}" for number in who], "region": [None] * count}
     return Batch.of(names, ts.astype(np.int64), table, context, np.arange(count))
+
+
+def eventful(seed: int, count: int) -> Batch:
+    """Few vehicles, one in nearly half of all rows: faults that last, abrupt ones, bad births, signals that stop."""
+    batch = stream(seed, count, vehicles=6)
+    rng = np.random.default_rng(seed)
+    values, who = batch.values.copy(), np.array([int(name[1:]) for name in batch.vehicles])
+    part = np.arange(count) * 12 // count
+    values[(who <= 2) & np.isin(part, [3, 4, 8]), 0] += 6.0
+    values[(who == 0) & (part == 6), 1] -= 14.0
+    values[(who == 3) & (part <= 2)] += np.float32([4.0, 7.0, 3.0, 0.0])
+    values[(who == 4) & (part >= 7), 0] = np.nan
+    values[rng.random(count) < 0.02, :3] += np.float32([5.0, 20.0, 0.0])
+    return batch_of(batch, values)
+
+
+def batch_of(batch: Batch, values: NDArray[np.float32], ts: NDArray[np.int64] | None = None) -> Batch:
+    """The same readings with other values or times."""
+    context = {name: [column[row] for row in range(len(batch))] for name, column in batch.context.items()}
+    return Batch.of(
+        batch.vehicles.tolist(), batch.ts if ts is None else ts, values, context, np.arange(len(batch), dtype=np.int64)
+    )
 
 
 def whole(engine: Engine) -> list[bytes]:

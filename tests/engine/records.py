@@ -1,0 +1,221 @@
+"""What the second writing of the engine's rules remembers: of signals, episodes, cohorts and vehicles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from anomaly.engine.events import RESTARTS, Action, Event
+from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
+
+
+@dataclass
+class Gathered:
+    """What is gathered of one signal over time; `before` is the deviation before, None at first."""
+
+    evidence: float = 0.0
+    fast: float = 0.0
+    slow: float = 0.0
+    variance: float = 0.0
+    quick: float = 0.0
+    before: float | None = None
+
+    def take(self, deviation: float, weight: float, quick_weight: float) -> tuple[float, float]:
+        """One more deviation; answers it and its change."""
+        change = 0.0 if self.before is None else deviation - self.before
+        self.before = deviation
+        self.variance = (1 - weight) * (self.variance + weight * (deviation - self.evidence) ** 2)
+        self.evidence += weight * (deviation - self.evidence)
+        self.fast += 0.3 * (deviation - self.fast)
+        self.slow += 0.01 * (deviation - self.slow)
+        self.quick += quick_weight * (deviation - self.quick)
+        return deviation, change
+
+
+@dataclass
+class Run:
+    """An episode of one kind: `alarms` 0 where none is open."""
+
+    alarms: int = 0
+    start: int = 0
+    last: int = 0
+    peak: int = 0
+    top: float = 0.0
+    gap: int = 0
+
+    def follow(self, hit: bool, ts: int, level: float, most: int) -> int:
+        """One reading more; answers the change, 0 for none: opened, higher, closed."""
+        if not hit:
+            self.gap += self.alarms > 0
+            return 3 if self.alarms and self.gap >= most else 0
+        opened = self.alarms == 0
+        if opened:
+            self.start, self.top = ts, -1.0
+        self.last, self.alarms, self.gap = ts, self.alarms + 1, 0
+        if level > self.top:
+            self.top, self.peak = level, ts
+            return 1 if opened else 2
+        return int(opened)
+
+
+@dataclass
+class Cohort:
+    """A cohort's histograms by period, and the shift that is taken off."""
+
+    signals: int
+    period: int | None = None
+    vehicles: set[str] = field(default_factory=set)
+    counts: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    shift: list[float] = field(default_factory=list)
+    ahead: tuple[str, int] | None = None
+
+    def advance(self, vehicle: str, period: int) -> None:
+        """A reading of a later period: it begins with its second vehicle, the very first at once."""
+        if self.period is None:
+            self._begin(period)
+        elif self.ahead is None or self.ahead[0] == vehicle:
+            self.ahead = (vehicle, period)
+        else:
+            both, latest = (
+                min(period, self.ahead[1]),
+                max((period, vehicle), self.ahead[::-1], key=lambda pair: pair[0]),
+            )
+            self.ahead = None if latest[0] == both else (latest[1], latest[0])
+            self._begin(both)
+
+    def _begin(self, period: int) -> None:
+        before, self.period = self.period, period
+        kept = range(period - 1 - CLOSED, period - 1)
+        self.shift = []
+        for j in range(self.signals):
+            merged: dict[int, int] = {}
+            for p in kept if before is not None else ():
+                if before - PERIODS < p <= before:
+                    for place, count in self.counts.get((p, j), {}).items():
+                        merged[place] = merged.get(place, 0) + count
+            self.shift.append(self._shrunk(merged))
+
+    def _shrunk(self, merged: dict[int, int]) -> float:
+        total = sum(merged.values())
+        if total < MIN_READINGS or len(self.vehicles) < MIN_VEHICLES:
+            return 0.0
+        seen = 0
+        for place in range(BINS):
+            seen += merged.get(place, 0)
+            if 2 * seen >= total:
+                break
+        median = (place - 120) * 0.1
+        return median * max(0.0, 1 - 6.25 / total / median**2) if place != 120 else 0.0
+
+    def count(self, j: int, period: int, place: float) -> None:
+        """One more reading of signal j at `place`, in spreads."""
+        bins = self.counts.setdefault((period, j), {})
+        number = int(min(max(place * 10 + 120.5, 0), BINS - 1))
+        bins[number] = bins.get(number, 0) + 1
+
+
+@dataclass
+class Seen:
+    """What one reading says of each signal: how far it is, from what is usual, and whether that may be used."""
+
+    reasons: list[str]
+    place: list[float]
+    deviation: list[float]
+    used: list[bool]
+    told: list[tuple[float, float]]
+
+    @property
+    def refused(self) -> bool:
+        """Whether a sensor is at fault."""
+        return any(reason not in ("", "missing") for reason in self.reasons)
+
+
+@dataclass
+class Said:
+    """One decision; `start` and `nth` are of the running episode of `kind`."""
+
+    score: float
+    threshold: float
+    kind: int
+    kinds: set[int]
+    start: int = 0
+    nth: int = 0
+
+
+class Vehicle:
+    """All that is known of one vehicle. `settled` are the signals whose baseline is its own."""
+
+    def __init__(self, name: str, signals: int, q: float) -> None:
+        self.name, self.q, self.last_ts = name, q, -math.inf
+        self.regime, self.restarted, self.seen = 0, -math.inf, 0
+        self.cohort: Cohort | None = None
+        self.waiting: list[Event] = []
+        self.kept: dict[str, tuple[int, dict[int, float]]] = {}
+        self.fault, self.abrupt, self.sensor = Run(), Run(), Run()
+        self.born = self.confirmed = False
+        self.maintenance = self.in_a_row = 0
+        self.shifted: int | None = None
+        self.baseline, self.silent, self.equal = [0.0] * signals, [0] * signals, [0] * signals
+        self.sums: list[list[float]] = [[] for _ in range(signals)]
+        self.last: list[float] = [math.nan] * signals
+        self.gathered = [Gathered() for _ in range(signals)]
+        self.settled: set[int] = set()
+        self.learning_again: set[int] = set()
+
+    @property
+    def in_episode(self) -> bool:
+        """Whether nothing is to be learned because of what is going on."""
+        return self.fault.alarms > 0 or self.abrupt.alarms > 0
+
+    def happen(self, event: Event, burn_in: int) -> tuple[bool, bool]:
+        """An event takes effect; answers whether the baseline is another one, and whether a shift is answered."""
+        superseded = event.ts <= self.restarted
+        if event.action in RESTARTS and not superseded:
+            self._restart(event, burn_in)
+            self.restarted, self.maintenance, self.confirmed = event.ts, 0, False
+        elif event.action == Action.UNDO:
+            self._undo(event, burn_in)
+        elif event.action == Action.BEGIN:
+            self.maintenance += 1
+        elif event.action == Action.END:
+            self.maintenance = max(self.maintenance - 1, 0)
+        elif event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT):
+            self.confirmed = event.action == Action.CONFIRM
+        again = event.action == Action.UNDO or (event.action in RESTARTS and not superseded)
+        return again, event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT)
+
+    def _restart(self, event: Event, burn_in: int) -> None:
+        every, warm = set(range(len(self.baseline))), self.seen >= burn_in
+        about = set(event.signals) or every
+        if warm:
+            self.kept[event.id] = event.ts, {j: self.baseline[j] for j in about & self.settled}
+        for j in about:
+            self.sums[j], self.last[j], self.equal[j], self.gathered[j] = [], math.nan, 0, Gathered()
+        self.settled -= about
+        if about == every:
+            self._settle_down(every)
+            self.seen = 0
+        elif warm:
+            self.learning_again |= about
+
+    def _undo(self, event: Event, burn_in: int) -> None:
+        ts, kept = self.kept.get(event.undoes, (math.nan, {}))
+        if ts != self.restarted:
+            return
+        for j in range(len(self.baseline)):
+            if j in kept:
+                if j not in self.settled or kept[j] != self.baseline[j]:
+                    self.gathered[j] = Gathered()
+                self.baseline[j] = kept[j]
+                self._settle_down({j})
+                self.settled.add(j)
+            elif self.seen < burn_in:
+                self.gathered[j] = Gathered()
+                self.learning_again.add(j)
+        self.seen = max(self.seen, burn_in)
+
+    def _settle_down(self, signals: set[int]) -> None:
+        """Signals that do not learn their baseline by themselves any more."""
+        for j in signals & self.learning_again:
+            self.silent[j] = 0
+        self.learning_again -= signals
