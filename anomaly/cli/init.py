@@ -185,7 +185,12 @@ def _default(path: str) -> str:
 def _value(value: Any) -> str:
     import tomlkit
 
-    return str(tomlkit.item(list(value) if isinstance(value, tuple) else value).as_string())
+    plain = msgspec.to_builtins(value)
+    if isinstance(plain, dict):
+        table = tomlkit.inline_table()
+        table.update(plain)
+        return str(table.as_string())
+    return str(tomlkit.item(list(plain) if isinstance(plain, tuple) else plain).as_string())
 
 
 def _key(name: str) -> str:

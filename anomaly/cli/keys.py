@@ -46,17 +46,22 @@ KEYS: dict[str, Key] = {
     "history.detected_before": Key("readings before a fault's end by which an alarm counts as detection", "model"),
     "history.label_delay_days": Key("vehicle-days in which an answer to an alert may come; then it is mature", "start"),
     "quality.silent_after": Key("readings without a signal after which it leaves the distance", "start"),
+    "quality.grace": Key("how long a reading may be on its way before a thing counts as not having happened", "start"),
     "quality.max_ahead": Key("how far ahead of all others a time may be; beyond, the clock is wrong", "start"),
     "baseline.burn_in": Key("readings from which a vehicle's own normal is learned", "state"),
     "baseline.restart_on": Key("events that start a vehicle's baseline again", "start"),
+    "baseline.signals": Key("signals that an event of a kind restarts; of a kind left out: all", "start"),
     "model.family": Key("the model that scores", "model"),
     "model.features": Key("what it sees: a value a signal, or six; `distance` takes `evidence` alone", "state"),
     "model.label_term": Key("what learns from confirmed faults", "model"),
     "model.time_constant": Key("readings over which evidence is gathered", "state"),
+    "model.abrupt_time_constant": Key("the same, of a second evidence for abrupt faults; 0: none", "state"),
     "threshold.kind": Key("whether each vehicle's threshold adapts", "model"),
     "threshold.adaptation": Key("how far it adapts: half of this, up or down; 0: frozen; 1: unbounded", "model"),
     "threshold.false_alarms": Key("the budget: false alarms per 1,000 healthy vehicle-days", "model"),
+    "threshold.share": Key("parts of the budget for other kinds of alarm than faults; 0: that kind is off", "model"),
     "alerts.gap": Key("readings without alarm that end an episode", "model"),
+    "alerts.lasting_after": Key("alarms in a row that make a lasting shift, a new normal; 0: none do", "start"),
     "log.archive": Key("which readings are kept", "start"),
     "log.decisions": Key("which decisions are kept; alarms always are", "start"),
     "log.sample": Key("share of decisions that is kept, where they are sampled", "start"),
@@ -84,7 +89,8 @@ def defaults() -> dict[str, Any]:
         kind = Signal if table.name == "signals" else table.type
         prefix = "signals.NAME" if table.name == "signals" else table.name
         for field in msgspec.structs.fields(kind):
-            found[f"{prefix}.{field.encode_name}"] = field.default
+            made = field.default_factory
+            found[f"{prefix}.{field.encode_name}"] = field.default if made is msgspec.NODEFAULT else made()
     return found
 
 
@@ -129,16 +135,21 @@ def _bare(info: msgspec.inspect.Type) -> msgspec.inspect.Type:
 def _kind(info: msgspec.inspect.Type) -> str:
     match info:
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
-            name = "whole number" if isinstance(info, msgspec.inspect.IntType) else "number"
+            number = "whole number" if isinstance(info, msgspec.inspect.IntType) else "number"
             limits = (("from", info.ge), ("above", info.gt), ("to", info.le))
-            return " ".join([name, *(f"{word} {limit:,g}" for word, limit in limits if limit is not None)])
+            name = " ".join([number, *(f"{word} {limit:,g}" for word, limit in limits if limit is not None)])
         case msgspec.inspect.LiteralType():
-            return " or ".join(f"`{value}`" for value in info.values)
+            name = " or ".join(f"`{value}`" for value in info.values)
         case msgspec.inspect.UnionType():
-            return " or ".join(_kind(part) for part in info.types if not isinstance(part, msgspec.inspect.NoneType))
+            name = " or ".join(_kind(part) for part in info.types if not isinstance(part, msgspec.inspect.NoneType))
         case msgspec.inspect.VarTupleType():
-            return f"list of {_kind(info.item_type)}"
+            name = f"list of {_kind(info.item_type)}"
         case msgspec.inspect.BoolType():
-            return "true or false"
+            name = "true or false"
+        case msgspec.inspect.DictType():
+            name = f"table: {_kind(info.key_type)} = {_kind(info.value_type)}"
+        case msgspec.inspect.StructType():
+            name = f"table of {', '.join(f'`{field.encode_name}`' for field in info.fields)}"
         case _:
-            return "text"
+            name = "text"
+    return name

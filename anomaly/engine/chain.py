@@ -54,15 +54,16 @@ class Chain:
         self.stale = self.changed = True
         return True
 
-    def take(self, vehicle: str, now: int, row: int) -> Event | None:
-        """The first event that waits for a silent vehicle since `now` or before and means that silence; it takes effect
+    def take(self, place: int, now: int, row: int) -> Event | None:
+        """The first event from `place` on that means the silence of its vehicle, at `now` or before; it takes effect
         after the reading at `row` of the batch. Others go on waiting."""
-        for event in self._waiting.get(vehicle, ()):
-            if event.ts <= now and event.action in EXCUSES:
-                if event in self._linked:
-                    self.arrays.action[self._linked.index(event)] = DONE
+        while place >= 0 and self.arrays.ts[place] <= now:
+            event = self._linked[place]
+            if event.action in EXCUSES and self.arrays.action[place] != DONE:
+                self.arrays.action[place] = DONE
                 self._taken.append((row, event))
                 return event
+            place = int(self.arrays.after[place])
         return None
 
     def link(self, slot_of: Callable[[str], int | None], heads: NDArray[np.int32]) -> None:

@@ -236,8 +236,8 @@ class Engine:
         self._assign_arms(slots)
         slots = slots[[self._state.limit(slot, self._policies) < before for slot in slots.tolist()]]
         told = []
-        for slot, vehicle in zip(slots.tolist(), self._state.index.names(slots).tolist(), strict=True):
-            excuse = self._chain.take(vehicle, now, row - 1)
+        for slot, head in zip(slots.tolist(), self._state.arrays.i4[slots, layout.HEAD].tolist(), strict=True):
+            excuse = self._chain.take(head, now, row - 1)
             if excuse is None:
                 self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.SILENT)
                 told.append(Unheard(row - 1, slot, self._state.limit(slot, self._policies)))

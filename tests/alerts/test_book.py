@@ -34,7 +34,7 @@ def told(changes: list[tuple[str, Kind, Change, int, float]]) -> tuple[Outcome, 
     masked = np.tile([False, True, False], (n, 1))
     evidence = Evidence(rows, share, np.full((n, 3), 2.5, np.float32), np.zeros(n, np.int16), masked)
     decisions = Decisions(*[none] * len(Decisions._fields))
-    outcome = Outcome(decisions, episodes, evidence, Applied(none, []), np.zeros(n, np.uint8), {})
+    outcome = Outcome(decisions, episodes, evidence, Applied(none, [], []), np.zeros(n, np.uint8), {})
     values = np.tile(np.float32([3.1, np.nan, 1.0, 0.0]), (n, 1))
     return outcome, Batch.of([c[0] for c in changes], times, values, {}, rows)
 

@@ -62,7 +62,7 @@ def test_what_is_shown_means_the_same(file: Path) -> None:
     text = run("show", str(file))
     assert fleet(text) == fleet(TEXT)
     assert "gap = 10" in text
-    assert json.loads(run("show", str(file), "--json"))["alerts"] == {"gap": 10}
+    assert json.loads(run("show", str(file), "--json"))["alerts"] == {"gap": 10, "lasting_after": 20}
     assert fleet(to_toml(fleet(TEXT + "cohort = []\n"))).context.cohort == ()
 
 

@@ -155,7 +155,7 @@ def test_a_newer_store_ends_with_5(rig: Rig) -> None:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
     assert score(rig, run) == 5
-    assert "version 9, this program knows 2" in (run / "stderr.txt").read_text()
+    assert "version 9, this program knows 3" in (run / "stderr.txt").read_text()
 
 
 def test_fresh_state_scores_all_again(rig: Rig) -> None:

@@ -92,10 +92,10 @@ def test_a_newer_store_is_refused(path: Path) -> None:
     """A file of a later version is left alone, with what to do; so is a file that is no store."""
     PartitionStore(path, IDENTITY).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     for opening in (PartitionStore, lambda path, _: StoreReader(path)):
-        with pytest.raises(StateError, match="version 3, this program knows 2; use the newer program"):
+        with pytest.raises(StateError, match="version 4, this program knows 3; use the newer program"):
             opening(path, IDENTITY)
     other = path.with_name("other.db")
     with sqlite3.connect(other) as connection:

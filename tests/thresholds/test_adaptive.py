@@ -16,7 +16,7 @@ from river import anomaly, base, checks, compose, preprocessing
 
 from anomaly.engine.layout import Policies
 from anomaly.engine.model import ThresholdPolicy
-from anomaly.engine.outcome import Kind, Status
+from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.engine.settle import adapt
 from anomaly.errors import ConfigError, StateError
 from anomaly.thresholds.adaptive import AdaptiveThreshold
@@ -64,6 +64,9 @@ def kernel_policies(policy: ThresholdPolicy) -> Policies:
         down=one(math.exp(-policy.rate * (1.0 - policy.quantile))),
         gate=one(policy.gate),
         model=np.zeros(1, np.int64),
+        k_abrupt=one(math.inf),
+        k_born_ill=one(math.inf),
+        k_silence=one(math.inf),
     )
 
 
@@ -83,10 +86,14 @@ def test_the_river_learner_equals_the_kernel_to_the_last_bit(scores: list[float 
 
 @pytest.mark.parametrize("adaptation", [0.0, 0.2, 1.0])
 def test_the_engine_alarms_as_the_river_learner_does(adaptation: float) -> None:
-    """Thresholds and alarms of the engine are, to the bit, those of one learner a vehicle on its scores."""
+    """Thresholds and alarms are, to the bit, those of one learner a vehicle on its scores, that rests in an episode."""
     arm = world.arm(adaptation, k=K, q_fleet=Q_FLEET)
-    engine, batch = world.engine(arm), world.stream(4, 3_000, vehicles=20)
+    engine, batch = world.engine(arm, text=f"{world.FLEET}lasting_after = 0\n"), world.stream(4, 3_000, vehicles=20)
     outcome = engine.decide(batch)
+    changed = np.flatnonzero(outcome.episodes.kind == Kind.FAULT)
+    rows = zip(outcome.episodes.row[changed].tolist(), outcome.episodes.change[changed].tolist(), strict=True)
+    turns = {row: change for row, change in rows if change != Change.UPDATE}
+    wrong: set[str] = set()
     decisions = outcome.decisions
     learners: dict[str, AdaptiveThreshold] = {}
     moved = 0
@@ -96,7 +103,10 @@ def test_the_engine_alarms_as_the_river_learner_does(adaptation: float) -> None:
         score = float(decisions.score[place])
         assert float(decisions.threshold[place]) == learner.threshold
         assert bool(decisions.kinds[place] >> Kind.FAULT & 1) == learner.classify(score)
-        learner.update(score)
+        vehicle, row = batch.vehicles[decisions.row[place]], int(decisions.row[place])
+        if adaptation == 1.0 or (vehicle not in wrong and not learner.classify(score)):
+            learner.update(score)
+        wrong = wrong - {vehicle} if turns.get(row) == Change.CLOSED else wrong | ({vehicle} if row in turns else set())
         moved += learner.q != np.float32(Q_FLEET)
     assert (moved > 100) == (adaptation > 0)
 
