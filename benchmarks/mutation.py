@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("anomaly/engine/observe.py", "anomaly/engine/settle.py")
-TESTS = ("tests/engine/test_mutants.py", "tests/engine/test_engine.py")
+KERNELS = ("observe", "settle", "happen", "baseline", "quality")
+FILES = tuple(f"anomaly/engine/{name}.py" for name in KERNELS)
+TESTS = tuple(
+    f"tests/engine/test_{name}.py" for name in ("happen", "baseline", "quality", "settle", "engine", "mutants")
+)
 COPIED = ("anomaly", "tests", "pyproject.toml")
 STATE = {"state", "cohorts", "clock", "quantiles"}
 SPARES = {"prefetch"}

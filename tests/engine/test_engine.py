@@ -13,17 +13,7 @@ from anomaly.errors import ConfigError, StateError
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Coded
 from tests.engine import world
-
-NORMAL = (0.0, 10.0, -5.0, 0.0)
-
-
-def readings(rows: list[tuple[float, ...]], start: int = 0, vehicle: str = "v0", step: int = 10) -> Batch:
-    """Readings of one vehicle with a little noise, one every `step` seconds."""
-    count = len(rows)
-    jitter = np.random.default_rng(0).normal(0, 0.1, (count, 4)) * [1, 1, 1, 0]
-    values = (np.array(rows) + jitter).astype(np.float32)
-    context = {"type": ["t0"] * count, "region": [None] * count}
-    return Batch.of([vehicle] * count, np.arange(count) * step + start, values, context, np.arange(count))
+from tests.engine.world import NORMAL, readings
 
 
 def test_the_first_reading_of_an_unknown_vehicle_has_a_score_and_the_fleets_threshold() -> None:

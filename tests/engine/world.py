@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ gap = 2
 
 CHECKED = f"{FLEET}lasting_after = 5\n".replace("[quality]", '[quality]\ngrace = "10m"')
 """The same, with an alarm that soon becomes the new normal, and silent vehicles looked for now and then."""
+
+
+NORMAL = (0.0, 10.0, -5.0, 0.0)
+"""A usual reading in the first regime."""
 
 
 class Norm:
@@ -206,6 +211,36 @@ def batch_of(batch: Batch, values: NDArray[np.float32], ts: NDArray[np.int64] | 
     return Batch.of(
         batch.vehicles.tolist(), batch.ts if ts is None else ts, values, context, np.arange(len(batch), dtype=np.int64)
     )
+
+
+def readings(rows: list[tuple[float, ...]], start: int = 0, vehicle: str = "v0", step: int = 10) -> Batch:
+    """Readings of one vehicle with a little noise, one every `step` seconds."""
+    count = len(rows)
+    jitter = np.random.default_rng(0).normal(0, 0.1, (count, 4)) * [1, 1, 1, 0]
+    values = (np.array(rows) + jitter).astype(np.float32)
+    context = {"type": ["t0"] * count, "region": [None] * count}
+    return Batch.of([vehicle] * count, np.arange(count) * step + start, values, context, np.arange(count))
+
+
+class Record(NamedTuple):
+    """What was learned of a vehicle, as bytes: its baseline, its evidence, its own quantile."""
+
+    baseline: bytes
+    evidence: bytes
+    quantile: bytes
+
+
+def record(engine: Engine, vehicle: str = "v0") -> Record:
+    """That of a vehicle which was heard of."""
+    state = engine._state
+    slot, at = state.slot(vehicle), state.arrays.at
+    rows = (state.arrays.f4[slot, place : place + 3].tobytes() for place in (at.baseline, at.evidence))
+    return Record(*rows, state.quantiles[:, slot].tobytes())
+
+
+def baseline(engine: Engine, vehicle: str = "v0") -> list[float]:
+    """What is normal for a vehicle, in healthy spreads from the middle of the fleet."""
+    return np.frombuffer(record(engine, vehicle).baseline, np.float32).tolist()
 
 
 def whole(engine: Engine) -> list[bytes]:

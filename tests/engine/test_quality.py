@@ -1,0 +1,49 @@
+"""What the quality gate promises about single signals: those that jump alone, and those that stop."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly.engine.outcome import Kind
+from tests.engine import world
+from tests.engine.world import NORMAL, readings
+
+FRAME = world.frame(step=(5.0, 5.0, 5.0))
+
+
+def test_a_jump_of_one_signal_alone_is_its_sensors_fault_and_never_learned() -> None:
+    """It is masked, counted, named, and leaves what a gap would have left."""
+    engine, gap = world.engine(made=FRAME), world.engine(made=FRAME)
+    jumped = engine.decide(readings([NORMAL] * 20 + [(8.0, 10.0, -5.0, 0.0)]))
+    gap.decide(readings([NORMAL] * 20 + [(np.nan, 10.0, -5.0, 0.0)]))
+    assert jumped.masked["step"] == 1
+    assert jumped.decisions.kind[-1] == Kind.SENSOR
+    assert not jumped.decisions.alarm.any()
+    np.testing.assert_array_equal(jumped.evidence.share, [[1, 0, 0]])
+    assert world.record(engine) == world.record(gap)
+
+
+def test_a_jump_of_two_signals_is_the_vehicles_own() -> None:
+    """Nothing is masked, and the evidence has it."""
+    engine = world.engine(made=FRAME)
+    outcome = engine.decide(readings([NORMAL] * 20 + [(8.0, 24.0, -5.0, 0.0)] * 3))
+    assert outcome.masked["step"] == 0
+    assert outcome.decisions.alarm[-1]
+    assert outcome.decisions.kind[-1] == Kind.FAULT
+
+
+def test_a_signal_that_stops_is_a_dropout_after_silent_after_readings_and_not_before() -> None:
+    """Five gaps in a row are gaps, the sixth is a sensor's fault, until it speaks again."""
+    rows = [NORMAL] * 20 + [(np.nan, 10.0, -5.0, 0.0)] * 9 + [NORMAL] * 3
+    outcome = world.engine().decide(readings(rows))
+    sensor = outcome.decisions.row[outcome.decisions.kind == Kind.SENSOR].tolist()
+    assert sensor == list(range(25, 29))
+    assert outcome.masked["dropout"] == 4
+    assert outcome.masked["missing"] == 5
+
+
+def test_a_signal_that_was_never_there_does_not_drop_out() -> None:
+    """Some vehicles have no such sensor."""
+    outcome = world.engine().decide(readings([(np.nan, 10.0, -5.0, 0.0)] * 40))
+    assert outcome.masked["dropout"] == 0
+    assert not outcome.decisions.kind.any()
