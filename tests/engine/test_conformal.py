@@ -25,17 +25,22 @@ from anomaly.fleet import Fleet
 from anomaly.settings import parse
 from anomaly.telemetry.batch import Batch
 from tests.engine import world
-from tests.engine.test_exactness import arms, restarts
 
 COUNT = 400
 HOUR = 3_600
 FLEET = '[fleet]\nname = "t"\nvehicle = "v"\ntime = "ts"\ntime_unit = "s"\n{}[model]\nfamily = "conformal"\n'
 
 
+def restarts() -> list[Event]:
+    """Twelve events of five vehicles."""
+    times = np.random.default_rng(0).integers(0, 4 * COUNT, 12)
+    return [Event(f"e{i}", f"v{i % 5}", int(ts)) for i, ts in enumerate(times)]
+
+
 def wide_engine() -> Engine:
     """The three signals, two regimes and arms of the engine's other tests, with conformal features."""
     engine = Engine(world.fleet(), world.frame(features="conformal", cohort=None, period=HOUR))
-    engine.use(arms(), lambda vehicle: sum(vehicle.encode()) % 2)
+    engine.use([world.arm(), world.arm(digest="m2", k=2.5, q_fleet=1.5)], lambda vehicle: sum(vehicle.encode()) % 2)
     return engine
 
 
@@ -74,7 +79,7 @@ def run(batch: Batch, cuts: Sequence[int], revive: bool = False, share: int = 0)
         return {vehicle: kept.pop(vehicle) for vehicle in vehicles if vehicle in kept}
 
     engine._revive = back
-    engine.add_events(restarts(0))
+    engine.add_events(restarts())
     for start, stop in itertools.pairwise([0, *sorted(set(cuts)), len(batch)]):
         outcomes.append(engine.decide(batch.rows(start, stop)))
         kept |= engine.evict(share)
