@@ -108,7 +108,8 @@ def test_a_vehicle_now_and_then(ran: Rig) -> None:
     now = show_vehicle(ran.fleet, _run(ran), "v6")
     assert (now.model, now.last_ts) == ("bus/2", 1_700_000_000 + 59 * 60)
     assert now.alerts or now.episode_start is None
-    assert max(now.signals, key=lambda signal: abs(signal.evidence)).name == "a"
+    worn = show_vehicle(ran.fleet, _run(ran), "v6", at=1_700_000_000 + 45 * 60 + 5)
+    assert max(worn.signals, key=lambda signal: abs(signal.evidence)).name == "a"
     then = show_vehicle(ran.fleet, _run(ran), "v6", at=1_700_000_000 + 10 * 60 + 5)
     assert (then.model, then.last_ts, then.warm) == ("bus/1", 1_700_000_000 + 10 * 60, 1.0)
     last = show_vehicle(ran.fleet, _run(ran), "v6", at=2**60)
