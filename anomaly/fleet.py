@@ -62,6 +62,10 @@ class Context(_Strict, frozen=True):
     regime: tuple[str, ...] = ()
     cohort: tuple[str, ...] | None = None
     period: str = "1d"
+    max_cohorts: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    """Of more, those that come later go without."""
+    max_wait: str = "5m"
+    """How long one partition waits, in real time, for what another one counted in a period."""
 
 
 class History(_Strict, frozen=True):
@@ -77,12 +81,13 @@ class History(_Strict, frozen=True):
 
 
 class Quality(_Strict, frozen=True):
-    """`[quality]`: when a signal is silent and a clock is wrong."""
+    """`[quality]`: when a signal is silent, a reading late, and a clock wrong."""
 
     silent_after: Annotated[int, Meta(ge=1, le=250)] = 100
     """Readings of a vehicle without a signal after which the signal leaves the distance."""
     grace: str = "1h"
-    """How long readings may be on their way: so much later than its time a thing is taken as not having happened."""
+    """How long readings may be on their way: so much later than its time a thing is taken as not having happened, and
+    a period of the cohorts as over; at most a period."""
     max_ahead: str = "30d"
     """How far ahead of all others a reading's time may lie before its clock is wrong; off in cycles."""
 
@@ -226,7 +231,13 @@ class Fleet(_Strict, frozen=True):
     state: StateTable = StateTable()
 
     def __post_init__(self) -> None:
-        problems = [*_signal_problems(self), *_restart_problems(self), *_format_problems(self), *_time_problems(self)]
+        problems = [
+            *_signal_problems(self),
+            *_restart_problems(self),
+            *_format_problems(self),
+            *_time_problems(self),
+            *_grace_problems(self),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
 
@@ -305,6 +316,7 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
         yield 'context.cohort: family = "conformal" judges each vehicle by its own past alone; leave it out'
     durations = {
         "context.period": fleet.context.period,
+        "context.max_wait": fleet.context.max_wait,
         "quality.grace": fleet.quality.grace,
         "quality.max_ahead": fleet.quality.max_ahead,
         "stream.retention": fleet.stream.retention,
@@ -317,6 +329,23 @@ def _time_problems(fleet: Fleet) -> Iterator[str]:
                 yield f"{key}: `{text}` must be at most {LONGEST}"
         except ValueError as error:
             yield f"{key}: {error}"
+
+
+def _grace_problems(fleet: Fleet) -> Iterator[str]:
+    """A grace that a period of the cohorts cannot have."""
+    if fleet.context.cohort is not None and _longer(fleet.quality.grace, fleet.context.period):
+        yield (
+            f"quality.grace: `{fleet.quality.grace}` is longer than context.period `{fleet.context.period}`; a reading "
+            "counts for its period or is late, so write at most a period"
+        )
+
+
+def _longer(one: str, other: str) -> bool:
+    """Whether both are durations, and the first is the longer one."""
+    try:
+        return duration_ms(one) > duration_ms(other)
+    except ValueError:
+        return False
 
 
 NAME_RULE = "a signal's name is 1 to 200 characters without quotation marks, backslashes and control characters"

@@ -40,6 +40,8 @@ KEYS: dict[str, Key] = {
     "context.regime": Key("signals that say what the vehicle is doing; not scored themselves", "state"),
     "context.cohort": Key("context fields that group vehicles; []: the whole fleet; left out: no cohort", "state"),
     "context.period": Key("how long a cohort is watched before its shift is taken off", "state"),
+    "context.max_cohorts": Key("most cohorts; those that come later go without", "state"),
+    "context.max_wait": Key("how long one partition waits for what another counted in a period", "start"),
     "history.run_to_failure": Key("whether each vehicle's last reading is its failure", "model"),
     "history.healthy_share": Key("part of the way to a fault that counts as healthy", "model"),
     "history.fault_window": Key("readings before a failure that are the fault; for run_to_failure", "model"),

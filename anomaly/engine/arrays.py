@@ -30,6 +30,7 @@ def limits(fleet: Fleet) -> Limits:
         previous=np.array([s.missing == "previous" for s in signals], np.bool_),
         silent_after=fleet.quality.silent_after,
         max_ahead=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.max_ahead),
+        grace=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace),
     )
 
 
@@ -91,6 +92,13 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
         scratch=np.zeros((4, signals), np.float32),
         masked=np.zeros(layout.REASONS, np.int64),
     )
+
+
+def first(observed: Observed, count: int) -> Observed:
+    """What is said of the first `count` readings alone."""
+    whole = {"event_row", "event", "scratch", "masked"}
+    columns = {name: column if name in whole else column[:count] for name, column in observed._asdict().items()}
+    return Observed(**columns)
 
 
 def settled(count: int) -> Settled:

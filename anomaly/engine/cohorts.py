@@ -1,31 +1,80 @@
-"""The cohorts of one engine: their numbers, histograms and shifts, and the bytes of them."""
+"""The cohorts of one engine: their numbers, histograms and shifts, what is merged of them, and the bytes of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine import layout
 from anomaly.engine.layout import Cohorts
+from anomaly.engine.periods import shift_cohorts
+from anomaly.errors import StateError
 from anomaly.telemetry.text import Coded
 
 MANY = 1 << 16
 """Combinations of words beyond which those that occur are found by sorting."""
 UNKNOWN = -2
+BETWEEN = "\x1f"
+"""Between the words of a cohort's key."""
+
+
+class Counts(msgspec.Struct, frozen=True, array_like=True):
+    """What vehicles of one cohort did in one period: their number, and the packed uint32[d, BINS] of their readings."""
+
+    vehicles: int
+    histogram: bytes
+
+
+class Partial(NamedTuple):
+    """What the vehicles of one partition, or of all, did in `period`, by cohort; cohorts without a reading left out."""
+
+    period: int
+    counts: Mapping[str, Counts]
+
+
+class Merged(NamedTuple):
+    """What is known once `period` was merged: the medians of all signals over the last closed periods, float32[cohorts,
+    d] in healthy spreads, NaN where a cohort has too little; `keys` are the cohorts, in order of their names."""
+
+    period: int
+    keys: Sequence[str]
+    medians: NDArray[np.float32]
+
+
+def summed(parts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
+    """Counts of several partitions added up, in order of the cohorts' names. StateError where they do not fit."""
+    vehicles: dict[str, int] = {}
+    histograms: dict[str, NDArray[np.uint32]] = {}
+    for part in parts:
+        for key, counts in part.items():
+            added = _unpacked(counts.histogram)
+            known = histograms.get(key)
+            if known is not None and known.shape != added.shape:
+                raise StateError(f"cohort {key!r} has partials of {len(known)} and {len(added)} bins")
+            histograms[key] = added if known is None else known + added
+            vehicles[key] = vehicles.get(key, 0) + counts.vehicles
+    return {key: Counts(vehicles[key], _packed(histograms[key])) for key in sorted(histograms)}
 
 
 class CohortTable:
-    """Rows of arrays, one a cohort; a cohort keeps its number for ever."""
+    """Rows of arrays, one a cohort, at most `most`; a cohort keeps its number for ever."""
 
-    def __init__(self, signals: int) -> None:
+    def __init__(self, signals: int, most: int) -> None:
         self._signals = signals
+        self._most = most
         self.keys: dict[str, int] = {}
-        self.arrays = self._rows(0)
+        self.left_out: set[str] = set()
+        calendar = np.zeros(layout.CALENDAR, np.int64)
+        calendar[[layout.OPEN, layout.FIRST, layout.MERGED, layout.TOLD]] = layout.NEVER
+        self.arrays = self._rows(0, calendar)
         self.changed: set[int] = set()
+        self._first = int(layout.NEVER)
         self._words: list[Sequence[str | None]] = []
         self._sizes: list[int] = []
         self._known = np.zeros(0, np.int64)
@@ -33,16 +82,14 @@ class CohortTable:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def _rows(self, count: int) -> Cohorts:
+    def _rows(self, count: int, calendar: NDArray[np.int64]) -> Cohorts:
         shape = (count, layout.PERIODS, self._signals, layout.BINS)
-        shift = np.zeros((count, self._signals), np.float32)
-        never = np.full(count, layout.NEVER, np.int64)
-        nobody = np.full((count, 2), -1, np.int64)
-        return Cohorts(np.zeros(shape, np.uint32), shift, never, np.zeros(count, np.int64), nobody)
+        shift = np.zeros((count, layout.SHIFTS, self._signals), np.float32)
+        return Cohorts(np.zeros(shape, np.uint32), np.zeros((count, layout.PERIODS), np.int64), shift, calendar)
 
     def numbers(self, columns: Sequence[Coded], count: int) -> NDArray[np.int64]:
         """The cohort of each of `count` readings by the fields that make one, int64[count]; -1 where one of them is
-        not said. A new one gets the next number, and empty histograms."""
+        not said, or there are too many. A new one gets the next number, and empty histograms."""
         combined = np.zeros(count, np.int64)
         for column in columns:
             combined = combined * len(column.words) + column.codes
@@ -71,21 +118,99 @@ class CohortTable:
             told.append(words[place])
         if None in told:
             return -1
-        key = "\x1f".join(str(word) for word in reversed(told))
-        self._add([key] if key not in self.keys else [])
-        return self.keys[key]
+        key = BETWEEN.join(str(word) for word in reversed(told))
+        self._add([key])
+        if key not in self.keys and len(self.left_out) < layout.BINS:
+            self.left_out.add(key)
+        return self.keys.get(key, -1)
 
-    def _add(self, new: Sequence[str]) -> None:
+    def _add(self, keys: Sequence[str]) -> None:
+        new = [key for key in keys if key not in self.keys][: self._most - len(self.keys)]
         if new:
             self.keys |= {key: number for number, key in enumerate(new, start=len(self.keys))}
-            old, more = self.arrays, self._rows(len(new))
+            old, more = self.arrays, self._rows(len(new), self.arrays.calendar)
             self.arrays = Cohorts(
                 np.concatenate([old.histogram, more.histogram]),
-                np.concatenate([old.shift, more.shift]),
-                np.concatenate([old.period, more.period]),
                 np.concatenate([old.vehicles, more.vehicles]),
-                np.concatenate([old.ahead, more.ahead]),
+                np.concatenate([old.shift, more.shift]),
+                old.calendar,
             )
+
+    def closed(self) -> list[Partial]:
+        """The own part of each period that closed since the last call, in order."""
+        calendar = self.arrays.calendar
+        if calendar[layout.OPEN] == layout.NEVER:
+            return []
+        told, opened = int(calendar[layout.TOLD]), int(calendar[layout.OPEN])
+        calendar[layout.TOLD] = opened - 1
+        return [Partial(period, self._counts(period % layout.PERIODS)) for period in range(told + 1, opened)]
+
+    def _counts(self, place: int) -> dict[str, Counts]:
+        found = {}
+        for key in sorted(self.keys):
+            histogram = self.arrays.histogram[self.keys[key], place]
+            if histogram.any():
+                found[key] = Counts(int(self.arrays.vehicles[self.keys[key], place]), _packed(histogram))
+        return found
+
+    @property
+    def late(self) -> int:
+        """Readings that came too late to count."""
+        return int(self.arrays.calendar[layout.LATE])
+
+    def skip_to(self, period: int) -> bool:
+        """Where no period is open yet: the first one is later than `period`; False if that is no news."""
+        calendar = self.arrays.calendar
+        if calendar[layout.OPEN] != layout.NEVER or calendar[layout.TOLD] >= period:
+            return False
+        calendar[layout.TOLD] = period
+        return True
+
+    @property
+    def awaited(self) -> int:
+        """The period that is to be merged next."""
+        return int(self.arrays.calendar[layout.MERGED]) + 1
+
+    def merge(self, merged: Partial | None = None) -> Merged:
+        """The next period is merged: `merged` is what all partitions counted; None: there is no other than this one."""
+        if merged is not None:
+            self._take(merged)
+        period = self.awaited
+        before, medians = self.arrays.shift.copy(), np.zeros((len(self), self._signals), np.float32)
+        self._change(period + 1 - layout.CLOSED)
+        shift_cohorts(period, self.arrays, medians)
+        self.changed.update(np.flatnonzero((self.arrays.shift != before).any(axis=(1, 2))).tolist())
+        keys = sorted(self.keys)
+        return Merged(period, keys, medians[[self.keys[key] for key in keys]])
+
+    def _take(self, merged: Partial) -> None:
+        if merged.period != self.awaited:
+            raise StateError(f"period {merged.period} of the cohorts is merged, and {self.awaited} was to be next")
+        self._add(sorted(merged.counts))
+        place = merged.period % layout.PERIODS
+        self._change(merged.period)
+        self.arrays.histogram[:, place] = 0
+        self.arrays.vehicles[:, place] = 0
+        for key, counts in merged.counts.items():
+            if key in self.keys:
+                self.changed.add(self.keys[key])
+                bins = _unpacked(counts.histogram)
+                self.arrays.histogram[self.keys[key], place] = bins.reshape(self._signals, layout.BINS)
+                self.arrays.vehicles[self.keys[key], place] = counts.vehicles
+
+    def _change(self, period: int) -> None:
+        """Cohorts that have a count in `period` are about to change."""
+        self.changed.update(np.flatnonzero(self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))).tolist())
+
+    def stopped(self) -> int | None:
+        """The row before which the kernel stopped, as its reading needs a period that is not merged yet; None: it did
+        not."""
+        calendar = self.arrays.calendar
+        row, calendar[layout.STOPPED] = int(calendar[layout.STOPPED]) - 1, 0
+        if calendar[layout.FIRST] != self._first:
+            self._first = int(calendar[layout.FIRST])
+            self.changed.update(range(len(self)))
+        return None if row < 0 else row
 
     def touch(self, numbers: NDArray[np.integer[Any]]) -> None:
         """Remember that these cohorts are about to change; -1 is none."""
@@ -97,20 +222,35 @@ class CohortTable:
         """The numbers of the cohorts that changed, or of all."""
         return np.array(range(len(self)) if everything else sorted(self.changed), np.int32)
 
-    def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-        """The bytes of these rows of each array."""
-        histogram, shift, period, vehicles, ahead = (array[rows].tobytes() for array in self.arrays)
-        return histogram, shift, period, vehicles, ahead
+    def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, bytes, bytes, bytes]:
+        """The bytes of these rows of each array, and of the calendar."""
+        histogram, vehicles, shift = (array[rows].tobytes() for array in self.arrays[:-1])
+        return histogram, vehicles, shift, self.arrays.calendar.tobytes()
 
     def load(self, keys: Sequence[str], rows: NDArray[np.int32], saved: Sequence[bytes]) -> None:
         """Take over what `saved` gave; `keys` are those of all cohorts."""
-        self._add([key for key in keys if key not in self.keys])
+        self._most = max(self._most, len(keys))
+        self._add(keys)
         arrays: tuple[NDArray[Any], ...] = self.arrays
-        for array, data in zip(arrays, saved, strict=True):
+        for array, data in zip(arrays[:-1], saved[:-1], strict=True):
             array[rows] = np.frombuffer(data, array.dtype).reshape(len(rows), *array.shape[1:])
+        self.arrays.calendar[:] = np.frombuffer(saved[-1], np.int64)
+        self._first = int(self.arrays.calendar[layout.FIRST])
 
     def in_order(self) -> Iterator[bytes]:
-        """The bytes of all arrays with the cohorts in order of their keys; `ahead` depends on the order of slots."""
+        """The bytes of all arrays with the cohorts in order of their keys."""
         rows = [self.keys[key] for key in sorted(self.keys)]
         for array in self.arrays[:-1]:
             yield array[rows].tobytes()
+        yield self.arrays.calendar[: layout.KEPT].tobytes()
+
+
+def _packed(histogram: NDArray[np.uint32]) -> bytes:
+    return zlib.compress(histogram.tobytes(), 1)
+
+
+def _unpacked(packed: bytes) -> NDArray[np.uint32]:
+    try:
+        return np.frombuffer(zlib.decompress(packed), np.uint32)
+    except (zlib.error, ValueError) as error:
+        raise StateError(f"these are no counts of a cohort: {error}") from error

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly.engine import arrays, layout
 from anomaly.engine.chain import Chain, KeptBaseline
+from anomaly.engine.cohorts import Merged, Partial
 from anomaly.engine.events import Action, Event
 from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
@@ -89,7 +90,9 @@ class Engine:
         self._lasting = 0 if frame.features == "conformal" else fleet.alerts.lasting_after
         self._grace = 0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace)
         self._look_every = 0
-        self._state = VehicleState(frame, fleet.state.capacity)
+        self._state = VehicleState(frame, fleet.state.capacity, fleet.context.max_cohorts)
+        self._apart = False
+        self._merged: list[Merged] = []
         self._chain = Chain(len(frame.signals), kept)
         self._arms: Sequence[Arm] = ()
         self._assign: Callable[[str], int] = lambda _vehicle: 0
@@ -155,7 +158,8 @@ class Engine:
         """Every reading of `batch` in arrival order into its vehicle's state; what comes of it.
 
         Where a decision changes what a vehicle's features are, and the vehicle has later readings in the batch, all is
-        taken back and made again in two parts; how a batch is cut does not matter.
+        taken back and made again in two parts; how a batch is cut does not matter. The outcome is that of the first n
+        readings where the next one waits for `merge`: n is the length of `status`.
         """
         readings = self._readings(batch)
         self._stage("slot")
@@ -171,20 +175,34 @@ class Engine:
             if attempt.stale < 0:
                 passed, end = attempt, end if attempt.row < end else len(batch)
                 told += self._look(passed.row)
+                if attempt.row < rows[1] and not self._merge_own():
+                    break
                 continue
             self._state.restore(before)
             made.observed.masked[:], made.settled.counts[:] = masked, counts
             end = attempt.stale
-        return self._outcome(readings, made, passed.applied, told)
+        observed = arrays.first(made.observed, passed.row)
+        return self._outcome(readings, made._replace(observed=observed), passed.applied, told)
+
+    def _merge_own(self) -> bool:
+        """What this engine counted in the next period is all there is; False where others count too."""
+        if not self._apart:
+            self._merged.append(self._state.cohorts.merge())
+        return not self._apart
 
     def features(self, batch: Batch) -> Observed:
         """The first pass alone, as training needs it: features, status and masks of every reading, no decision."""
         readings = self._readings(batch)
         observed = arrays.observed(len(batch), len(self._chain), self._frame)
         self._state.touch(readings.slots)
-        applied = self._observe(readings, (0, len(batch)), 0, observed)
+        applied = row = 0
+        while row < len(batch):
+            applied, row = self._observe(readings, (row, len(batch)), applied, observed)
+            if row < len(batch) and not self._merge_own():
+                break
         self._chain.applied(observed, applied)
-        return observed
+        self._merged = []
+        return arrays.first(observed, row)
 
     def _until(self, ts: NDArray[np.int64], first: int, end: int) -> int:
         """The row up to which a pass goes: the first one in [first, end) after which silent vehicles are looked for."""
@@ -194,16 +212,20 @@ class Engine:
         place = int(np.argmax(later))
         return first + place + 1 if later[place] else end
 
-    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> int:
-        state, cohorts = self._state.arrays, self._state.cohorts.arrays
-        return observe(
-            readings, rows, applied, self._arrays, self._limits, state, cohorts, self._chain.arrays, observed
+    def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> tuple[int, int]:
+        """The first pass; how many events took effect, and the row that it came to."""
+        state, cohorts = self._state.arrays, self._state.cohorts
+        applied = observe(
+            readings, rows, applied, self._arrays, self._limits, state, cohorts.arrays, self._chain.arrays, observed
         )
+        stopped = cohorts.stopped()
+        return applied, rows[1] if stopped is None else stopped
 
     def _pass(self, readings: Readings, rows: tuple[int, int], made: _Made, applied: int) -> _Passed:
         """Both passes over some rows of a batch, and the model between them."""
         observed, state = made.observed, self._state
-        applied = self._observe(readings, rows, applied, observed)
+        applied, end = self._observe(readings, rows, applied, observed)
+        rows = rows[0], end
         self._stage("features")
         self._score(readings.slots, rows, made)
         self._stage("score")
@@ -261,9 +283,38 @@ class Engine:
             silences=silences(readings, made.settled, told, self._state, self._policies),
             shadows=shadows(readings.slots, decisions, observed, self._state, self._shadowed),
             features=observed.features,
+            merged=self._merged,
         )
+        self._merged = []
         self._stage("decisions")
         return outcome
+
+    def set_apart(self) -> None:
+        """Other engines have vehicles of the same cohorts: `closed` gives what this one counted, `merge` takes what all
+        did, and `decide` takes readings only up to one that needs a period that is not merged yet."""
+        self._apart = True
+
+    @property
+    def awaited(self) -> int:
+        """The period of the cohorts that is to be merged next."""
+        return self._state.cohorts.awaited
+
+    @property
+    def late(self) -> int:
+        """Readings that came too late to count for their cohort."""
+        return self._state.cohorts.late
+
+    def skip_to(self, period: int) -> bool:
+        """Of an engine without any reading: its first period is later than `period`; False if that is no news."""
+        return self._state.cohorts.skip_to(period)
+
+    def closed(self) -> list[Partial]:
+        """Of an engine that is apart: what it counted in each period that closed since the last call."""
+        return self._state.cohorts.closed()
+
+    def merge(self, merged: Partial) -> None:
+        """Of an engine that is apart: what all of them counted in the awaited period. StateError for another one."""
+        self._merged.append(self._state.cohorts.merge(merged))
 
     def _readings(self, batch: Batch) -> Readings:
         slots, new = self._state.slots(batch.vehicles)

@@ -40,11 +40,20 @@ MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 6
 # and the event time at which silent vehicles are looked for again.
 NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, LOOK, CLOCK = 0, 1, 2, 3, 4, 5, 6
 
-PERIODS, BINS, CLOSED = (
-    10,
-    241,
-    7,
-)  # a cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones
+# A cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones; a reading counts for the open period and
+# the 2 after it; of 8 periods the shift is known.
+PERIODS, BINS, CLOSED, AHEAD, SHIFTS = 10, 241, 7, 2, 8
+
+# What stands in `calendar`: the open period, the one that it began with, the last one that is merged, the last one that
+# was given out, readings that came too late to count; then, for each of WATCHED periods, how many vehicles reached it,
+# and how many passed its end.
+# What the kernels tell each other is not kept: the row before which `observe` stopped, plus 1 (0: it did not), and the
+# shift in use.
+OPEN, FIRST, MERGED, TOLD, LATE, REACHED, WATCHED = 0, 1, 2, 3, 4, 5, 16
+PASSED = REACHED + WATCHED
+KEPT = PASSED + WATCHED
+STOPPED, USED, CALENDAR = KEPT, KEPT + 1, KEPT + 2
+
 STATISTICS = 4  # conformal features of a signal
 SIGNAL = 112 + 400 * STATISTICS  # float32 columns that they need, as anomaly/engine/conformal.py has them
 RING = 1 + 300  # and of a vehicle: a place, and the means of its latest readings
@@ -53,7 +62,7 @@ MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own fault
 
 
 class Limits(NamedTuple):
-    """What the quality gate knows, one entry a signal; `max_ahead` in ticks (0: off),
+    """What the quality gate knows, one entry a signal; `max_ahead` (0: off) and `grace` in ticks,
     `silent_after` in readings."""
 
     low: NDArray[np.float32]
@@ -64,6 +73,7 @@ class Limits(NamedTuple):
     previous: NDArray[np.bool_]
     silent_after: int
     max_ahead: int
+    grace: int
 
 
 class Places(NamedTuple):
@@ -139,15 +149,14 @@ class State(NamedTuple):
 
 
 class Cohorts(NamedTuple):
-    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], `shift` [cohorts, d] in use, `period` [cohorts] it is of,
-    `vehicles` [cohorts] in each, `ahead` [cohorts, 2] slot (-1: none) and period of the vehicle that is alone in a
-    later one."""
+    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], of closed periods merged, of later ones the own part;
+    `vehicles` [cohorts, PERIODS] that are in it; `shift` [cohorts, SHIFTS, d]; period p is at p % PERIODS or SHIFTS.
+    `calendar` int64[CALENDAR] is one for all."""
 
     histogram: NDArray[np.uint32]
-    shift: NDArray[np.float32]
-    period: NDArray[np.int64]
     vehicles: NDArray[np.int64]
-    ahead: NDArray[np.int64]
+    shift: NDArray[np.float32]
+    calendar: NDArray[np.int64]
 
 
 class Readings(NamedTuple):

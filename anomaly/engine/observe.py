@@ -17,10 +17,8 @@ from anomaly.engine.conformal import conform
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.happen import happen
 from anomaly.engine.layout import (
-    BINS,
     BORN_FROM,
     CLIP,
-    CLOSED,
     COHORT,
     CONFIRMED,
     COUNT,
@@ -36,17 +34,16 @@ from anomaly.engine.layout import (
     LAST_TS,
     LOOK_AHEAD,
     MAINTENANCE,
-    MIN_READINGS,
-    MIN_VEHICLES,
     MISSING,
     NEVER,
     PARTIAL,
-    PERIODS,
     REGIME,
     RELEARNING,
     RESTARTED,
     RHYTHM,
     SLOW,
+    STOPPED,
+    USED,
     Cohorts,
     Limits,
     Observed,
@@ -54,6 +51,7 @@ from anomaly.engine.layout import (
     State,
     Waiting,
 )
+from anomaly.engine.periods import count_cohort, enter_period, is_ready, join_cohort, move_on
 from anomaly.engine.quality import accept, drop_out, isolate, judge
 from anomaly.engine.silence import keep_time
 
@@ -96,75 +94,6 @@ def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameAr
             best = distance
             regime = r
     return regime
-
-
-@kernel
-def join_cohort(slot: int, told: int, state: State, cohorts: Cohorts) -> int:
-    """The cohort of a vehicle: the one its reading tells (-1: none told), else the one it was in."""
-    before: int = state.i4[slot, COHORT]
-    if told < 0 or told == before:
-        return before
-    if before >= 0:
-        cohorts.vehicles[before] -= 1
-    cohorts.vehicles[told] += 1
-    state.i4[slot, COHORT] = told
-    return told
-
-
-@kernel
-def shift_cohort(cohort: int, period: int, cohorts: Cohorts) -> None:
-    """Begin `period`: its shift is the shrunk median of the last CLOSED periods up to period - 2, then make room.
-
-    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error.
-    """
-    signals = cohorts.shift.shape[1]
-    before = cohorts.period[cohort]
-    for j in range(signals):
-        total = np.int64(0)
-        for p in range(period - 1 - CLOSED, period - 1):
-            if before - PERIODS < p <= before:
-                for b in range(BINS):
-                    total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
-        shift = F4(0.0)
-        if total >= MIN_READINGS and cohorts.vehicles[cohort] >= MIN_VEHICLES:
-            seen = np.int64(0)
-            middle = 0
-            for b in range(BINS):
-                for p in range(period - 1 - CLOSED, period - 1):
-                    if before - PERIODS < p <= before:
-                        seen += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
-                if 2 * seen >= total:
-                    middle = b
-                    break
-            median = F4(middle - 120) * F4(0.1)
-            if median != F4(0.0):
-                noise = F4(6.25) / F4(total)
-                shift = median * max(F4(0.0), F4(1.0) - noise / (median * median))
-        cohorts.shift[cohort, j] = shift
-    first = period if before == NEVER else max(before + 1, period - PERIODS + 1)
-    for p in range(first, period + 1):
-        for j in range(signals):
-            for b in range(BINS):
-                cohorts.histogram[cohort, p % PERIODS, j, b] = 0
-    cohorts.period[cohort] = period
-
-
-@kernel
-def advance_cohort(cohort: int, slot: int, period: int, cohorts: Cohorts) -> None:
-    """Begin a later period once two vehicles are that far: the clock of one may be wrong."""
-    if cohorts.period[cohort] == NEVER:
-        shift_cohort(cohort, period, cohorts)
-    elif cohorts.ahead[cohort, 0] == -1 or cohorts.ahead[cohort, 0] == slot:
-        cohorts.ahead[cohort, 0] = slot
-        cohorts.ahead[cohort, 1] = period
-    else:
-        both = min(period, cohorts.ahead[cohort, 1])
-        if period >= cohorts.ahead[cohort, 1]:
-            cohorts.ahead[cohort, 0] = slot
-            cohorts.ahead[cohort, 1] = period
-        if cohorts.ahead[cohort, 1] == both:
-            cohorts.ahead[cohort, 0] = -1
-        shift_cohort(cohort, both, cohorts)
 
 
 @kernel
@@ -254,23 +183,13 @@ def compare(
             out.scratch[2, j] = frame.prior[j]
     if cohort >= 0:
         for j in range(signals):
-            shift = cohorts.shift[cohort, j]
+            shift = cohorts.shift[cohort, cohorts.calendar[USED], j]
             out.center[i, j] = out.scratch[2, j] + shift
             out.scratch[1, j] = out.scratch[0, j] - shift - out.scratch[2, j]
     else:
         for j in range(signals):
             out.center[i, j] = out.scratch[2, j]
             out.scratch[1, j] = out.scratch[0, j] - out.scratch[2, j]
-
-
-@kernel
-def count_cohort(slot: int, period: int, state: State, cohorts: Cohorts, out: Observed) -> None:
-    """The reading's places beside what is usual for its vehicle, into the histograms of its cohort."""
-    cohort = state.i4[slot, COHORT]
-    for j in range(out.scratch.shape[1]):
-        if out.scratch[3, j] > F4(0.0):
-            place = (out.scratch[0, j] - out.scratch[2, j]) * F4(10.0) + F4(120.5)
-            cohorts.histogram[cohort, period % PERIODS, j, np.int64(min(max(place, F4(0.0)), F4(240.0)))] += 1
 
 
 @kernel
@@ -307,7 +226,7 @@ def learn(
         return IN_MAINTENANCE
     if warm:
         isolate(i, slot, frame, state, out)
-    if warm and cohort >= 0 and cohorts.period[cohort] - 1 <= period <= cohorts.period[cohort]:
+    if warm and frame.period > 0 and not frame.conformal:
         count_cohort(slot, period, state, cohorts, out)
     if frame.wide:
         widen(i, slot, frame, state, out)
@@ -330,7 +249,7 @@ def learn(
     learning = flags & CONFIRMED == 0
     if not warm and learning:
         for j in range(signals):
-            shift = cohorts.shift[cohort, j] if cohort >= 0 else F4(0.0)
+            shift = cohorts.shift[cohort, cohorts.calendar[USED], j] if cohort >= 0 else F4(0.0)
             used = out.scratch[3, j] > F4(0.0)
             state.f4[slot, at.baseline + j] += out.scratch[0, j] - shift if used else F4(0.0)
             state.u2[slot, at.burned + j] += np.uint16(1) if used else np.uint16(0)
@@ -356,7 +275,8 @@ def observe(
 ) -> int:
     """First pass over the rows [first, end): every reading into its vehicle's state, its features out.
 
-    Answers how many events took effect in the batch, `applied` of them before.
+    Answers how many events took effect in the batch, `applied` of them before. It stops before a reading that needs a
+    period of the cohorts that is not merged yet: `calendar[STOPPED]`.
     """
     first, end = rows
     for i in range(first, end):
@@ -365,6 +285,9 @@ def observe(
                 prefetch(state.raw, readings.slots[i + LOOK_AHEAD] * state.at.record + byte)
         slot = readings.slots[i]
         ts = readings.ts[i]
+        if frame.period > 0 and not frame.conformal and not is_ready(ts, frame.period, cohorts):
+            cohorts.calendar[STOPPED] = i + 1
+            return applied
         status = accept(slot, ts, state, limits)
         out.status[i] = status
         if status > 1:
@@ -381,12 +304,12 @@ def observe(
         out.since[i] = state.i8[slot, LAST_TS]
         out.rhythm[i] = state.f4[slot, RHYTHM]
         keep_time(slot, ts, state)
-        cohort = join_cohort(slot, readings.cohort[i], state, cohorts)
-        period = ts // frame.period if frame.conformal and frame.period > 0 else 0
-        if cohort >= 0:
-            period = ts // frame.period
-            if period > cohorts.period[cohort]:
-                advance_cohort(cohort, slot, period, cohorts)
+        period = ts // frame.period if frame.period > 0 else 0
+        if frame.period > 0 and not frame.conformal:
+            cohort = join_cohort(slot, readings.cohort[i], state)
+            move_on(out.since[i], ts, frame.period, limits.grace, cohorts)
+            warm = state.i4[slot, COUNT] >= frame.burn_in
+            period = enter_period(cohort, out.since[i], ts, frame.period, warm, cohorts)
         note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         if not frame.conformal:
             gather(i, slot, frame, limits, state, out)

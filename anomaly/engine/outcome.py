@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.engine.cohorts import Merged
 from anomaly.engine.events import Event
 
 
@@ -177,7 +178,8 @@ NO_SILENCES = Silences(
 class Outcome(NamedTuple):
     """All that a batch led to. `status` uint8[n] has one Status a reading, `masked` the counts of masked values.
 
-    `features` float32[n, width] are those that the models were given, a row a reading.
+    `features` float32[n, width] are those that the models were given, a row a reading; `merged` the periods of cohorts
+    that were merged since the last one.
     """
 
     decisions: Decisions
@@ -189,3 +191,4 @@ class Outcome(NamedTuple):
     silences: Silences = NO_SILENCES
     shadows: Shadows = NO_SHADOWS
     features: NDArray[np.float32] | None = None
+    merged: Sequence[Merged] = ()

@@ -20,13 +20,14 @@ Waiting = Sequence[tuple[Any, ...]]
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to no vehicle: the clock, events that wait (None: as before), and the rows of cohorts."""
+    """What belongs to no vehicle: the clock, events that wait (None: as before), and the rows of cohorts
+    and their calendar."""
 
     clock: bytes
     waiting: list[tuple[str, str, int, int, tuple[int, ...], str]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
-    cohorts: tuple[bytes, bytes, bytes, bytes, bytes]
+    cohorts: tuple[bytes, bytes, bytes, bytes]
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):

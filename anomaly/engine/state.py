@@ -35,7 +35,7 @@ MODELS = 8
 class VehicleState:
     """A record a vehicle, in reserved memory: it grows without a copy; a slot is given again once its vehicle left."""
 
-    def __init__(self, frame: Frame, capacity: int) -> None:
+    def __init__(self, frame: Frame, capacity: int, most_cohorts: int) -> None:
         self._frame = frame
         self._signals = len(frame.signals)
         self.capacity = capacity
@@ -55,7 +55,7 @@ class VehicleState:
             at=at,
             clock=clock,
         )
-        self.cohorts = CohortTable(self._signals)
+        self.cohorts = CohortTable(self._signals, most_cohorts)
         self.q_fleet: dict[str, float] = {}
         self.quantiles: NDArray[np.float32] = reserved(MODELS, room, np.float32)
         self.arms: NDArray[np.int16] = reserved(room, 1, np.int16).reshape(-1)
@@ -146,8 +146,7 @@ class VehicleState:
         """Let the `count` vehicles go that were heard of least recently; each by itself, as `revive` takes it."""
         self._settle()
         used = self.index.used()
-        pinned = [self.arrays.clock[layout.AHEAD_SLOT], *self.cohorts.arrays.ahead[:, 0]]
-        used = used[~np.isin(used, pinned)]
+        used = used[used != self.arrays.clock[layout.AHEAD_SLOT]]
         count = min(count, len(used))
         oldest = used[np.argpartition(self._touched[used], count - 1)[:count]] if count else used[:0]
         names, columns = self.index.names(oldest).tolist(), self.quantiles[: len(self.q_fleet), oldest].T.tolist()

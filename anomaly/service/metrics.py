@@ -38,6 +38,12 @@ class Metrics:
         self.refused = self._counter("refused_readings", "Readings that got no decision", "status")
         self.unknown = self._counter("unknown_names", "Names in sampled messages that the fleet file lacks", "name")
         self.late_events = self._counter("late_events", "Events that came after a reading they were for")
+        self.late_for_cohorts = self._counter(
+            "late_cohort_readings", "Readings that came too late to count for their cohort"
+        )
+        self.incomplete_periods = self._counter(
+            "incomplete_cohort_periods", "Periods of the cohorts that were used without a partition's part"
+        )
         self.retries = self._counter("delivery_retries", "Times that alerts or dead letters could not be sent")
         self.lag = Gauge("anomaly_lag_messages", "Messages to read", ["partition"], registry=self.registry)
         self.state_bytes = Gauge("anomaly_state_bytes", "State in the store", ["partition"], registry=self.registry)

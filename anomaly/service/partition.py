@@ -15,11 +15,13 @@ import structlog
 from numpy.typing import NDArray
 
 from anomaly.alerts.book import AlertBook
+from anomaly.engine.cohorts import Partial
 from anomaly.engine.engine import Engine
 from anomaly.engine.events import Event, Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.outcome import Applied
-from anomaly.fleet import Fleet
+from anomaly.fleet import Fleet, duration_ms
+from anomaly.service.cohort_periods import Held, Periods, Whose, control_row, letters
 from anomaly.service.events import Positions, Told, keep_labels, read, written
 from anomaly.service.failpoints import failpoint
 from anomaly.service.metrics import Metrics
@@ -43,7 +45,8 @@ SAID_A_BATCH = 5
 
 
 class Shared(NamedTuple):
-    """What the partitions of one process share; `partitions` are all of them."""
+    """What the partitions of one process share; `partitions` are all of them, `whose` and `periods` say of cohorts what
+    other partitions did: `periods` is empty where there is no other."""
 
     fleet: Fleet
     frame: Frame
@@ -53,6 +56,8 @@ class Shared(NamedTuple):
     decoder: Decoder
     metrics: Metrics
     partitions: Mapping[int, PartitionScorer]
+    whose: Whose
+    periods: list[Periods]
 
 
 class Scored(NamedTuple):
@@ -93,6 +98,8 @@ class PartitionScorer:
         self._waits = store.waits()
         self._idles = store.idles()
         self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive, self._kept, shared.metrics.stages)
+        if shared.periods:
+            self.engine.set_apart()
         self.engine.apply(store.state())
         self.book = AlertBook()
         self.book.restore(store.alerts().items())
@@ -110,6 +117,8 @@ class PartitionScorer:
         self._rollout = rollout
         self._to_use: Rollout | None = rollout
         self._buried = 0
+        self._held = Held()
+        self._late = self.engine.late
 
     def begin(self, offset: int, now_s: float) -> None:
         """Read from `offset` on, where nothing says yet how far the partition is; that is written down at once."""
@@ -185,22 +194,112 @@ class PartitionScorer:
         for name, times in decoded.unknown.items():
             self._shared.metrics.count_unknown(name, times)
         batch = self._at_home(decoded.batch, block)
-        most = self._shared.fleet.stream.batch
-        parts = (batch.rows(start, start + most) for start in range(0, len(batch), most))
-        alarms = sum(self._decide(part, now_s) for part in parts)
-        self._fresh.idle |= self.engine.evict()
-        self._shared.metrics.stages("slot")
-        self.next_offset = int(block.offsets[-1]) + 1
+        alarms = self._take(batch, now_s)
+        if not self.waits:
+            self._passed(int(block.offsets[-1]) + 1)
+        self._held.end = int(block.offsets[-1]) + 1
         self._fresh.readings += len(batch)
         self._shared.metrics.stages.readings += len(batch)
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
         return Scored(len(batch), alarms, self._buried - buried)
 
-    def _decide(self, batch: Batch, now_s: float) -> int:
+    def _passed(self, offset: int) -> None:
+        """All before `offset` is decided."""
+        self._fresh.idle |= self.engine.evict()
+        self._shared.metrics.stages("slot")
+        self.next_offset = offset
+
+    def _take(self, batch: Batch, now_s: float) -> int:
+        """Decide readings, up to one that waits for what other partitions counted; answers how many alarm."""
+        most, alarms = self._shared.fleet.stream.batch, 0
+        while len(batch):
+            taken, found = self._decide(batch.rows(0, min(most, len(batch))), now_s)
+            alarms += found
+            stopped = taken < min(most, len(batch))
+            batch = batch.rows(taken, len(batch))
+            if stopped and not self._merge(int(batch.offsets[0]), now_s):
+                break
+        self._held.batch = batch if len(batch) else None
+        if len(batch):
+            self._passed(int(batch.offsets[0]))
+        return alarms
+
+    @property
+    def waits(self) -> bool:
+        """Whether a reading waits for what other partitions counted."""
+        return self._held.batch is not None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the last `go_on` led further."""
+        return self._held.moved
+
+    def hold(self, block: Block) -> None:
+        """Messages that follow those that wait."""
+        self._held.blocks.append(block)
+
+    def go_on(self, now_s: float) -> Scored:
+        """Decide what waited, as far as that is possible by now; the alarms of it."""
+        held, before = self._held, self.engine.awaited
+        readings = alarms = dead_letters = 0
+        if held.batch is not None:
+            if self._merge(int(held.batch.offsets[0]), now_s):
+                alarms = self._take(held.batch, now_s)
+                self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
+            if not self.waits:
+                self._passed(held.end)
+        while held.blocks and not self.waits:
+            scored = self.process(held.blocks.pop(0), now_s)
+            readings, alarms = readings + scored.readings, alarms + scored.alarms
+            dead_letters += scored.dead_letters
+        held.moved = self.engine.awaited != before
+        return Scored(readings, alarms, dead_letters)
+
+    def _merge(self, offset: int, now_s: float) -> bool:
+        """Take in what all partitions counted in the next period; False while one has still to tell."""
+        (periods,), held, shared = self._shared.periods, self._held, self._shared
+        partial, missing = periods.merged(self.engine.awaited)
+        if missing:
+            if held.period != partial.period:
+                held.period, held.since_s = partial.period, now_s
+            if now_s - held.since_s < duration_ms(shared.fleet.context.max_wait) / 1_000:
+                held.say(self.partition, partial.period, missing, now_s)
+                return False
+            shared.metrics.incomplete_periods.inc()
+            structlog.get_logger().warning(
+                "a period of the cohorts is used without what other partitions counted",
+                partition=self.partition, period=partial.period, missing=missing,
+            )  # fmt: skip
+        self.engine.merge(partial)
+        self._fresh.control.append(control_row(offset, partial, missing, shared.frame.period))
+        self._fresh.changed = True
+        return True
+
+    def tell_idle(self, now_s: float) -> None:
+        """That no vehicle was seen here, up to the last period that another partition closed."""
+        (periods,) = self._shared.periods
+        newest = periods.newest
+        if newest is not None and self.engine.skip_to(newest):
+            self._publish(Partial(newest, {}), now_s)
+
+    def _publish(self, partial: Partial, now_s: float) -> None:
+        self._fresh.letters += letters(self._shared.fleet, self._shared.whose, self.partition, partial)
+        self._fresh.until(now_s)
+
+    def _decide(self, batch: Batch, now_s: float) -> tuple[int, int]:
+        """Decide the first readings of `batch`; answers how many, and how many of them alarm."""
         started_s = time.perf_counter()
         shared, arms = self._shared, self._rollout.arms
         outcome = self.engine.decide(batch)
+        batch = batch.rows(0, len(outcome.status))
         failpoint("batch.after_decide")
+        if shared.periods:
+            for partial in self.engine.closed():
+                self._publish(partial, now_s)
+        shared.metrics.late_for_cohorts.inc(self.engine.late - self._late)
+        self._late = self.engine.late
+        if not len(batch):
+            return 0, 0
         self._log_applied(outcome.applied, batch)
         alerts = self.book.apply(outcome, batch, shared.fleet, arms)
         self._fresh.letters += [_alert_letter(shared.fleet.topic("alerts"), alert) for alert in alerts]
@@ -213,7 +312,7 @@ class PartitionScorer:
         shared.metrics.count(outcome)
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)
         shared.metrics.stages("log")
-        return int(outcome.decisions.alarm.sum())
+        return len(batch), int(outcome.decisions.alarm.sum())
 
     def _switch(self, offset: int) -> None:
         """Put a rollout that waits into force; it is on the control log if it is another one than the last."""

@@ -22,6 +22,7 @@ from anomaly.feedback.archive import read_table, reading_schema
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
+from anomaly.service.cohort_periods import recorded_partial
 from anomaly.service.compare import Replayed, Since, compare
 from anomaly.service.events import read
 from anomaly.service.rollout import Rollout, Rollouts
@@ -63,6 +64,9 @@ class Player:
         self._rollout, frame = self._repeat(next(row for row in self._control if row.kind == "models"))
         self._kept: dict[tuple[str, str], Kept] = {}
         self._engine = Engine(fleet, frame, kept=lambda vehicle, event: self._kept.get((vehicle, event)))
+        self._merges = [row for row in self._control if row.kind == "cohorts"]
+        if self._merges:
+            self._engine.set_apart()
         self._vehicles = _vehicles(fleet, frame, recorded)
         self.watch: Watch = lambda _outcome, _batch, _rows: None
 
@@ -86,14 +90,10 @@ class Player:
         while self._control and len(batch) and self._control[0].offset <= batch.offsets[-1]:
             row = self._control.pop(0)
             stop = int(np.searchsorted(batch.offsets, row.offset))
-            if stop > start:
-                part = batch.rows(start, stop)
-                yield self._engine.decide(part), part
+            yield from self._decide(batch.rows(start, stop))
             start = stop
             self._act(row)
-        if start < len(batch):
-            part = batch.rows(start, len(batch))
-            yield self._engine.decide(part), part
+        yield from self._decide(batch.rows(start, len(batch)))
 
     def play_rows(self, batch: Batch) -> list[Any]:
         """The same for readings without offsets: restarts act by their time. DataError if models changed."""
@@ -132,6 +132,21 @@ class Player:
         yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
         if len(outcome.silences.row):
             yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)
+
+    def _decide(self, batch: Batch) -> Iterator[tuple[Outcome, Batch]]:
+        """All of `batch`, in the parts between which the run took in what other partitions counted."""
+        while len(batch):
+            outcome = self._engine.decide(batch)
+            yield outcome, batch.rows(0, len(outcome.status))
+            batch = batch.rows(len(outcome.status), len(batch))
+            if len(batch):
+                self._merge()
+
+    def _merge(self) -> None:
+        """What the run had of the other partitions where it needed it."""
+        if not self._merges:
+            raise DataError("the control log ends before the readings: it does not say what other partitions counted")
+        self._engine.merge(recorded_partial(self._merges.pop(0)))
 
 
 class _Recorded(NamedTuple):

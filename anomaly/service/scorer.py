@@ -12,6 +12,7 @@ import structlog
 from anomaly.errors import AnomalyError, ConfigError, PeerError, StateError
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
+from anomaly.service.cohort_periods import Periods, Whose
 from anomaly.service.delivery import Delivery
 from anomaly.service.events import Feeds, Told, earliest
 from anomaly.service.failpoints import failpoint
@@ -68,7 +69,7 @@ class Scorer:
         self._metrics = metrics
         self._open_store = open_store
         self._topic = fleet.topic("telemetry")
-        self._check_topic()
+        partitions = self._partitions_of_topic()
         self._rollouts = Rollouts(registry, fleet.name, options.folder / "experiments")
         self._rollout, frame = self._rollouts.read()
         self._identity = Identity(fleet.digest(), frame.digest)
@@ -76,15 +77,20 @@ class Scorer:
         self._say(self._rollout)
         decoder = Decoder(fleet)
         self._partitions: dict[int, PartitionScorer] = {}
+        whose = Whose(options.group, frame.digest, partitions)
+        self._periods = [Periods(log, fleet, whose)] if partitions > 1 and frame.cohort is not None else []
         self._shared = Shared(
-            fleet, frame, options.folder, options.group, self._topic, decoder, metrics, self._partitions
-        )
+            fleet, frame, options.folder, options.group, self._topic, decoder, metrics, self._partitions, whose,
+            self._periods,
+        )  # fmt: skip
         self._begun: set[int] = set()
         self._shown: set[int] = set()
         self._lost: dict[int, tuple[float, LostPartition]] = {}
         self._feeds: Feeds | None = None
         self._delivery = Delivery(log.sink(), metrics)
         self._paused: set[int] = set()
+        self._moved = False
+        self._newest: int | None = None
         self._summary = Summary(time.monotonic())
         self._lag_s = 0.0
         self._stopping = False
@@ -92,15 +98,11 @@ class Scorer:
         self._written = False
         self._source: Source = log.source(self._topic, options.group, self, options.first)
 
-    def _check_topic(self) -> None:
+    def _partitions_of_topic(self) -> int:
         topic = self._log.topic(self._topic)
         if topic is None:
             raise no_topic(self._topic, "the log")
-        if topic.partitions > 1 and self._fleet.context.cohort is not None:
-            raise ConfigError(
-                f"{self._topic} has {topic.partitions} partitions and the fleet file has context.cohort: cohorts are "
-                "learned within one partition; leave cohort out, or use a topic with one partition"
-            )
+        return topic.partitions
 
     def stop(self) -> None:
         """End `run` after the batch it is at; may be called from a signal handler."""
@@ -130,6 +132,7 @@ class Scorer:
         if not self._tell():
             return False
         self._metrics.stages("events")
+        self._go_on()
         for block in blocks:
             self._process(block)
         now_s = time.monotonic()
@@ -145,6 +148,8 @@ class Scorer:
 
     def _patience_s(self) -> float:
         """How long to wait for messages: until the next checkpoint is due."""
+        if self._moved:
+            return 0.0
         due_s = min((scorer.due_s for scorer in self._partitions.values()), default=float("inf"))
         return min(IDLE_S, max(0.0, due_s - time.monotonic()))
 
@@ -156,9 +161,24 @@ class Scorer:
             if scorer is None:
                 return
             micro_batch = Block(block.partition, block.offsets[part], block.values[part])
+            if scorer.waits:
+                scorer.hold(micro_batch)
+                continue
             self._summary.add(*scorer.process(micro_batch, time.monotonic()))
             if scorer.due(time.monotonic()):
                 self._checkpoint(scorer, time.monotonic())
+
+    def _go_on(self) -> None:
+        """Decide what waited for other partitions, and tell them where this one has nothing to count."""
+        self._moved = False
+        for scorer in [scorer for scorer in self._partitions.values() if scorer.waits]:
+            self._summary.add(*scorer.go_on(time.monotonic()))
+            self._moved = self._moved or scorer.moved
+        if self._periods and self._periods[0].newest != self._newest:
+            self._newest = self._periods[0].newest
+            lag = self._source.lag()
+            for scorer in [scorer for scorer in self._partitions.values() if lag.get(scorer.partition) == 0]:
+                scorer.tell_idle(time.monotonic())
 
     def _tell(self) -> bool:
         """Read events and labels to their end, and tell every partition; False if stopped while that cannot be."""
@@ -183,6 +203,8 @@ class Scorer:
         said_s = float("-inf")
         while not self._stopping:
             try:
+                for periods in self._periods:
+                    periods.read()
                 return feeds.read()
             except PeerError as error:
                 if time.monotonic() - said_s >= REPEAT_S:
@@ -247,15 +269,18 @@ class Scorer:
             self._log_line.error("experiment left out", reason=problem)
 
     def _deliver(self, now_s: float) -> None:
-        """Send what checkpoints put into the outboxes; while that fails, nothing more is read."""
+        """Send what checkpoints put into the outboxes; while that fails, nothing more is read.
+
+        Nor is a partition read that waits for another one.
+        """
         sendable = self._delivery.send(self._partitions.values(), now_s, self._let_go)
         owned = set(self._partitions)
-        if not sendable and self._paused != owned:
-            self._source.pause(sorted(owned))
-            self._paused = owned
-        elif sendable and self._paused:
-            self._source.resume(sorted(self._paused & owned))
-            self._paused = set()
+        wanted = {number for number, scorer in self._partitions.items() if scorer.waits} if sendable else owned
+        if wanted - self._paused:
+            self._source.pause(sorted(wanted - self._paused))
+        if (self._paused & owned) - wanted:
+            self._source.resume(sorted((self._paused & owned) - wanted))
+        self._paused = wanted
 
     def _report(self, now_s: float) -> None:
         if now_s - self._lag_s < LAG_EVERY_S:
@@ -278,6 +303,8 @@ class Scorer:
             self._source.close()
         finally:
             self._delivery.close()
+            for periods in self._periods:
+                periods.close()
             if self._feeds is not None:
                 self._feeds.close()
             for scorer in self._partitions.values():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from anomaly.engine.events import RESTARTS, Action, Event
-from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
+from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES
 
 
 @dataclass
@@ -58,46 +58,22 @@ class Run:
         return int(opened)
 
 
-@dataclass
 class Cohort:
-    """A cohort's histograms by period, and the shift that is taken off."""
+    """What the vehicles of a cohort did by period, signal and place, and who they were."""
 
-    signals: int
-    period: int | None = None
-    vehicles: set[str] = field(default_factory=set)
-    counts: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
-    shift: list[float] = field(default_factory=list)
-    ahead: tuple[str, int] | None = None
+    def __init__(self) -> None:
+        self.vehicles: dict[int, set[str]] = {}
+        self.counts: dict[tuple[int, int], dict[int, int]] = {}
 
-    def advance(self, vehicle: str, period: int) -> None:
-        """A reading of a later period: it begins with its second vehicle, the very first at once."""
-        if self.period is None:
-            self._begin(period)
-        elif self.ahead is None or self.ahead[0] == vehicle:
-            self.ahead = (vehicle, period)
-        else:
-            both, latest = (
-                min(period, self.ahead[1]),
-                max((period, vehicle), self.ahead[::-1], key=lambda pair: pair[0]),
-            )
-            self.ahead = None if latest[0] == both else (latest[1], latest[0])
-            self._begin(both)
-
-    def _begin(self, period: int) -> None:
-        before, self.period = self.period, period
+    def shift(self, j: int, period: int) -> float:
+        """What is taken off signal j in `period`."""
         kept = range(period - 1 - CLOSED, period - 1)
-        self.shift = []
-        for j in range(self.signals):
-            merged: dict[int, int] = {}
-            for p in kept if before is not None else ():
-                if before - PERIODS < p <= before:
-                    for place, count in self.counts.get((p, j), {}).items():
-                        merged[place] = merged.get(place, 0) + count
-            self.shift.append(self._shrunk(merged))
-
-    def _shrunk(self, merged: dict[int, int]) -> float:
+        merged: dict[int, int] = {}
+        for p in kept:
+            for place, count in self.counts.get((p, j), {}).items():
+                merged[place] = merged.get(place, 0) + count
         total = sum(merged.values())
-        if total < MIN_READINGS or len(self.vehicles) < MIN_VEHICLES:
+        if total < MIN_READINGS or max(len(self.vehicles.get(p, ())) for p in kept) < MIN_VEHICLES:
             return 0.0
         seen = 0
         for place in range(BINS):

@@ -8,6 +8,7 @@ import numpy as np
 
 from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
+from anomaly.engine.layout import WATCHED
 from anomaly.engine.model import Model, Scorer
 from anomaly.engine.outcome import Change, Kind
 from anomaly.fleet import Fleet
@@ -27,6 +28,7 @@ class Reference:
         self.signals, self.events = list(fleet.signals.values()), events
         self.vehicles: dict[str, Vehicle] = {}
         self.cohorts: dict[str, Cohort] = {}
+        self.begun, self.opened, self.first = False, 0, 0
         self.now, self.ahead = -math.inf, (None, 0, 0)
         self.statuses: list[int] = []
         self.applied: list[tuple[int, str]] = []
@@ -47,6 +49,7 @@ class Reference:
             own = (event for event in self.events if event.vehicle == name)
             made.waiting = sorted(own, key=lambda event: (event.ts, event.id, event.action))
         vehicle = self.vehicles[name]
+        self._open(ts)
         self.statuses.append(self._accept(vehicle, ts))
         if self.statuses[-1]:
             return
@@ -57,14 +60,15 @@ class Reference:
             vehicle.in_a_row *= not again
             answered |= answers
             self.applied.append((row, event.id))
-        vehicle.last_ts = ts
+        before, vehicle.last_ts = vehicle.last_ts, ts
         self._join(vehicle, batch.context["type"][row], ts)
         warm = vehicle.seen >= self.frame.burn_in
         self.statuses[-1] = SCORED if warm else BURN_IN
         vehicle.regime = self._find_regime(vehicle, values[d:])
-        seen = self._see(vehicle, values, warm)
+        period, used = self._enter(vehicle, before, ts, warm)
+        seen = self._see(vehicle, values, used, warm)
         if not vehicle.maintenance:
-            self._learn(vehicle, seen, ts, warm)
+            self._learn(vehicle, seen, period, warm)
         self.features.append(self._row(vehicle, seen.told))
         ill = 0.0
         if not vehicle.maintenance and (warm or not vehicle.confirmed):
@@ -96,14 +100,38 @@ class Reference:
 
     def _join(self, vehicle: Vehicle, told: str | None, ts: int) -> None:
         if told is not None:
-            cohort = self.cohorts.setdefault(told, Cohort(len(self.signals), shift=[0.0] * len(self.signals)))
-            if vehicle.cohort is not None:
-                vehicle.cohort.vehicles.discard(vehicle.name)
-            cohort.vehicles.add(vehicle.name)
-            vehicle.cohort = cohort
-        cohort = vehicle.cohort
-        if cohort is not None and (cohort.period is None or ts // self.frame.period > cohort.period):
-            cohort.advance(vehicle.name, ts // self.frame.period)
+            vehicle.cohort = self.cohorts.setdefault(told, Cohort())
+        length, grace = self.frame.period, self.fleet.ticks(self.fleet.quality.grace)
+        end = (self.opened + 1) * length + grace
+        far = end + (WATCHED - 1) * length
+        times = [known.last_ts for known in self.vehicles.values()]
+        reached, passed, gone = (sum(time >= line for time in times) for line in (self.opened * length, end, far))
+        if ts >= end and passed >= min(2, reached) and 10 * passed >= reached:
+            if ts >= far and gone >= min(2, reached) and 10 * gone >= reached:
+                self._begin(ts // length)
+            else:
+                self.opened += 1
+
+    def _open(self, ts: int) -> None:
+        """The first reading of all opens its period; an earlier one of the next vehicle takes that over."""
+        here = ts // self.frame.period
+        times = [known.last_ts for known in self.vehicles.values()]
+        reached = sum(time >= self.opened * self.frame.period for time in times)
+        if not self.begun or (here < self.opened == self.first and reached < 2):
+            self._begin(here)
+
+    def _begin(self, period: int) -> None:
+        self.begun, self.opened, self.first = True, period, period
+        for cohort in self.cohorts.values():
+            cohort.vehicles, cohort.counts = {}, {}
+
+    def _enter(self, vehicle: Vehicle, before: float, ts: int, warm: bool) -> tuple[int | None, int]:
+        """The period that a reading counts for, None for none, and the one whose shift it is given."""
+        period = ts // self.frame.period
+        counts = warm and vehicle.cohort is not None and self.opened <= period <= self.opened + 2
+        if counts and before < period * self.frame.period:
+            vehicle.cohort.vehicles.setdefault(period, set()).add(vehicle.name)
+        return period if counts else None, min(max(period, self.opened - 4), self.opened + 1)
 
     def _find_regime(self, vehicle: Vehicle, place: list[float]) -> int:
         if not any(map(math.isfinite, place)):
@@ -130,7 +158,7 @@ class Reference:
             return "step"
         return "stuck" if signal.stuck_after and vehicle.equal[j] >= signal.stuck_after else ""
 
-    def _see(self, vehicle: Vehicle, values: list[float], warm: bool) -> Seen:
+    def _see(self, vehicle: Vehicle, values: list[float], period: int, warm: bool) -> Seen:
         d = len(self.signals)
         seen = Seen([], [], [], [], [(0.0, 0.0)] * d)
         for j, signal in enumerate(self.signals):
@@ -142,19 +170,18 @@ class Reference:
             z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j]
             own = warm and j not in vehicle.learning_again
             usual = vehicle.baseline[j] if own else float(self.arrays.prior[j])
-            shift = vehicle.cohort.shift[j] if vehicle.cohort else 0.0
+            shift = vehicle.cohort.shift(j, period) if vehicle.cohort else 0.0
             seen.used.append(seen.reasons[j] in ("", "missing") and math.isfinite(value))
             seen.place.append(min(max(z, -12.0), 12.0) - usual if seen.used[j] else 0.0)
             seen.deviation.append(seen.place[j] - shift)
         return seen
 
-    def _learn(self, vehicle: Vehicle, seen: Seen, ts: int, warm: bool) -> None:
-        cohort, period = vehicle.cohort, ts // max(self.frame.period, 1)
+    def _learn(self, vehicle: Vehicle, seen: Seen, period: int | None, warm: bool) -> None:
+        cohort = vehicle.cohort
         if warm:
             self._isolate(vehicle, seen)
-        counts = warm and cohort and cohort.period is not None and cohort.period - 1 <= period <= cohort.period
         for j, used in enumerate(seen.used):
-            if used and counts and cohort:
+            if used and cohort and period is not None:
                 cohort.count(j, period, seen.place[j])
             self._take(vehicle, seen, j, warm)
         if not vehicle.confirmed and not (warm and vehicle.in_episode):

@@ -36,6 +36,7 @@ regime = ["load"]
 cohort = ["type"]
 [quality]
 silent_after = 5
+grace = "20s"
 [baseline]
 burn_in = 6
 [alerts]

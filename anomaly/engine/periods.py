@@ -1,0 +1,195 @@
+"""The periods of cohorts: which one is open, what a reading counts for, and which shift it is given.
+
+A reading counts for the period of its own `ts`. The open period t closes once the 90 % point of the times of those
+vehicles that reached it has passed its end plus the grace: one wrong clock must not close a day. What all vehicles did
+in t, merged over the partitions of the stream, is used from the start of t + 2 on; a reading that needs a period that
+is not merged yet is not taken: `observe` stops before it. Of a long gap one period closes with each reading.
+
+Rules of a kernel (each cost measured time): no array views and no allocation, every constant typed, sums in a fixed
+order, no fastmath; then the plain Python function behind it (`.py_func`) gives the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.compile import kernel
+from anomaly.engine.layout import (
+    AHEAD,
+    BINS,
+    CLOSED,
+    COHORT,
+    F4,
+    FIRST,
+    LATE,
+    MERGED,
+    MIN_READINGS,
+    MIN_VEHICLES,
+    NEVER,
+    OPEN,
+    PASSED,
+    PERIODS,
+    REACHED,
+    SHIFTS,
+    TOLD,
+    USED,
+    WATCHED,
+    Cohorts,
+    Observed,
+    State,
+)
+
+
+@kernel
+def begin(period: int, cohorts: Cohorts) -> None:
+    """Open `period` with nothing known of any before it."""
+    calendar = cohorts.calendar
+    calendar[OPEN] = calendar[FIRST] = period
+    calendar[TOLD] = period - 2
+    calendar[MERGED] = period - 2 - CLOSED
+    for p in range(WATCHED):
+        calendar[REACHED + p] = calendar[PASSED + p] = 0
+    for cohort in range(cohorts.shift.shape[0]):
+        for p in range(PERIODS):
+            cohorts.vehicles[cohort, p] = 0
+            for j in range(cohorts.shift.shape[2]):
+                for b in range(BINS):
+                    cohorts.histogram[cohort, p, j, b] = 0
+        for p in range(SHIFTS):
+            for j in range(cohorts.shift.shape[2]):
+                cohorts.shift[cohort, p, j] = F4(0.0)
+
+
+@kernel
+def is_ready(ts: int, period: int, cohorts: Cohorts) -> bool:
+    """Whether all is merged that a reading at `ts` needs; the very first reading opens its period.
+
+    Where that one's clock was ahead of the next vehicle's, that begins anew.
+    """
+    calendar = cohorts.calendar
+    here, opened = ts // period, calendar[OPEN]
+    if opened == NEVER:
+        begin(max(here, calendar[TOLD] + 1), cohorts)
+    elif here < opened and opened == calendar[FIRST] and calendar[REACHED + opened % WATCHED] < 2:
+        begin(here, cohorts)
+    return bool(min(here, calendar[OPEN] + 1) - 2 <= calendar[MERGED])
+
+
+@kernel
+def enough_passed(p: int, cohorts: Cohorts) -> bool:
+    """Whether the 90 % point of the vehicles that reached the open period is past the end of p and the grace."""
+    calendar = cohorts.calendar
+    reached, passed = calendar[REACHED + calendar[OPEN] % WATCHED], calendar[PASSED + p % WATCHED]
+    return bool(10 * passed >= reached and passed >= min(2, reached))
+
+
+@kernel
+def move_on(before: int, ts: int, period: int, grace: int, cohorts: Cohorts) -> None:
+    """A vehicle goes on from `before` (NEVER: it is new) to `ts`; the open period is closed if that was the last of it.
+
+    Of each of WATCHED periods from the open one on it is known how many vehicles reached it, and how many passed its
+    end and the grace. Where enough of them are beyond that, everything begins anew: nothing before is of use there.
+    """
+    calendar = cohorts.calendar
+    opened, here, done = calendar[OPEN], ts // period, (ts - grace) // period - 1
+    last = opened + WATCHED - 1
+    first = opened if before == NEVER else max(opened, before // period + 1)
+    for p in range(first, min(here, last) + 1):
+        calendar[REACHED + p % WATCHED] += 1
+    first = opened if before == NEVER else max(opened, (before - grace) // period)
+    for p in range(first, min(done, last) + 1):
+        calendar[PASSED + p % WATCHED] += 1
+    if done >= opened and enough_passed(opened, cohorts):
+        if done >= last and enough_passed(last, cohorts):
+            begin(here, cohorts)
+            calendar[REACHED + here % WATCHED] = 1
+        else:
+            calendar[REACHED + opened % WATCHED] = calendar[PASSED + opened % WATCHED] = 0
+            calendar[OPEN] = opened + 1
+
+
+@kernel
+def join_cohort(slot: int, told: int, state: State) -> int:
+    """The cohort of a vehicle: the one its reading tells (-1: none told), else the one it was in."""
+    before: int = state.i4[slot, COHORT]
+    if told < 0 or told == before:
+        return before
+    state.i4[slot, COHORT] = told
+    return told
+
+
+@kernel
+def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, cohorts: Cohorts) -> int:
+    """Which shift the reading is given, and whose vehicle it is among those of its period; answers the period."""
+    calendar = cohorts.calendar
+    here = ts // period
+    calendar[USED] = min(max(here, calendar[OPEN] - SHIFTS // 2), calendar[OPEN] + 1) % SHIFTS
+    if warm and cohort >= 0:
+        if here < calendar[OPEN]:
+            calendar[LATE] += 1
+        elif here <= calendar[OPEN] + AHEAD and (before == NEVER or before // period < here):
+            cohorts.vehicles[cohort, here % PERIODS] += 1
+    return int(here)
+
+
+@kernel
+def count_cohort(slot: int, period: int, state: State, cohorts: Cohorts, out: Observed) -> None:
+    """The reading's places beside what is usual for its vehicle, into the histograms of its cohort."""
+    cohort, opened = state.i4[slot, COHORT], cohorts.calendar[OPEN]
+    if cohort < 0 or period < opened or period > opened + AHEAD:
+        return
+    for j in range(out.scratch.shape[1]):
+        if out.scratch[3, j] > F4(0.0):
+            place = (out.scratch[0, j] - out.scratch[2, j]) * F4(10.0) + F4(120.5)
+            cohorts.histogram[cohort, period % PERIODS, j, np.int64(min(max(place, F4(0.0)), F4(240.0)))] += 1
+
+
+@kernel
+def has_enough(cohort: int, period: int, cohorts: Cohorts) -> bool:
+    """Whether enough vehicles were seen in one of the CLOSED periods up to `period`."""
+    vehicles = np.int64(0)
+    for p in range(period - CLOSED + 1, period + 1):
+        vehicles = max(vehicles, cohorts.vehicles[cohort, p % PERIODS])
+    return bool(vehicles >= MIN_VEHICLES)
+
+
+@kernel
+def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, int]:
+    """The bin of the median of signal j in the CLOSED periods up to `period`, and how many readings there are."""
+    total = np.int64(0)
+    for p in range(period - CLOSED + 1, period + 1):
+        for b in range(BINS):
+            total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+    seen = np.int64(0)
+    for b in range(BINS):
+        for p in range(period - CLOSED + 1, period + 1):
+            seen += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+        if 2 * seen >= total:
+            return b, int(total)
+    return 0, 0
+
+
+@kernel
+def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
+    """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
+
+    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error.
+    `medians` [cohorts, d] takes the medians as they are, NaN where there is too little to tell one.
+    """
+    free = (period - CLOSED + 1) % PERIODS
+    for cohort in range(cohorts.shift.shape[0]):
+        enough = has_enough(cohort, period, cohorts)
+        for j in range(cohorts.shift.shape[2]):
+            middle, total = middle_of(cohort, j, period, cohorts) if enough else (0, 0)
+            shift, median = F4(0.0), F4(np.nan)
+            if total >= MIN_READINGS:
+                median = F4(middle - 120) * F4(0.1)
+                noise = F4(6.25) / F4(total)
+                shift = median * max(F4(0.0), F4(1.0) - noise / max(median * median, F4(1e-9)))
+            medians[cohort, j] = median
+            cohorts.shift[cohort, (period + 2) % SHIFTS, j] = shift
+            for b in range(BINS):
+                cohorts.histogram[cohort, free, j, b] = 0
+        cohorts.vehicles[cohort, free] = 0
+    cohorts.calendar[MERGED] = period
