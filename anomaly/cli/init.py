@@ -136,7 +136,7 @@ def _context(found: Survey) -> Iterator[str]:
     yield f"# cohort = [{names}]  # {KEYS['context.cohort'].meaning}"
     for cohort in found.cohorts:
         groups = f"{cohort.groups} groups, at least {cohort.smallest} vehicles in each"
-        yield _comment(f"  {_key(cohort.name)}: {groups}; cohorts need a single scorer process")
+        yield _comment(f"  {_key(cohort.name)}: {groups}")
     yield f"# period = {_default('context.period')}  # {KEYS['context.period'].meaning}"
 
 

@@ -25,12 +25,14 @@ TEXT = FLEET.replace("[baseline]", '[context]\ncohort = ["type"]\nperiod = "1h"\
 )
 
 
-def cohort_rig(folder: Path, partitions: int = 3, max_wait: str = "30s") -> Rig:
-    """A registry with one model whose frame has cohorts, and empty topics."""
+def cohort_rig(folder: Path, partitions: int = 3, max_wait: str = "30s", told: bool = True) -> Rig:
+    """A registry with one model whose frame has cohorts, and empty topics; not `told`: without the topic of cohorts."""
     registry = Registry(folder / "models")
     publish_with_cohorts(registry)
     text = TEXT.replace("partitions = 2", f"partitions = {partitions}").replace('"30s"', f'"{max_wait}"')
     rig = make_rig(folder, registry.folder, text)
+    if not told:
+        return rig
     log = rig.log()
     log.create_topics({rig.fleet.topic("cohorts"): 1}, DAY_MS, compacted={rig.fleet.topic("cohorts")})
     log.close()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from anomaly.engine.cohorts import Counts, Partial
+from anomaly.errors import PeerError
 from anomaly.service.cohort_periods import KEPT, Periods, Whose, letters
 from anomaly.service.compare import Since
 from anomaly.service.metrics import Metrics
@@ -165,3 +166,9 @@ def test_a_partial_of_many_cohorts_is_several_messages(rig: Rig) -> None:
     assert len(keys) == KEPT
     periods.close()
     log.close()
+
+
+def test_a_missing_topic_is_said(tmp_path: Path) -> None:
+    """Cohorts over several partitions need the topic `cohorts`; without it the scorer says how to make it."""
+    with pytest.raises(PeerError, match="topics create"):
+        run(cohort_rig(tmp_path, told=False))
