@@ -20,6 +20,8 @@ from anomaly.telemetry.text import Coded
 MANY = 1 << 16
 """Combinations of words beyond which those that occur are found by sorting."""
 UNKNOWN = -2
+NAMED = 100
+"""Cohorts at most of which it is known that they are left out."""
 BETWEEN = "\x1f"
 """Between the words of a cohort's key."""
 
@@ -120,7 +122,7 @@ class CohortTable:
             return -1
         key = BETWEEN.join(str(word) for word in reversed(told))
         self._add([key])
-        if key not in self.keys and len(self.left_out) < layout.BINS:
+        if key not in self.keys and len(self.left_out) < NAMED:
             self.left_out.add(key)
         return self.keys.get(key, -1)
 

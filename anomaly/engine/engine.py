@@ -304,6 +304,11 @@ class Engine:
         """Readings that came too late to count for their cohort."""
         return self._state.cohorts.late
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Cohorts beyond [context] max_cohorts; their vehicles go without. At most 100 of them are known."""
+        return frozenset(self._state.cohorts.left_out)
+
     def skip_to(self, period: int) -> bool:
         """Of an engine without any reading: its first period is later than `period`; False if that is no news."""
         return self._state.cohorts.skip_to(period)

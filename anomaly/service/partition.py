@@ -119,6 +119,7 @@ class PartitionScorer:
         self._buried = 0
         self._held = Held()
         self._late = self.engine.late
+        self._said_left_out = False
 
     def begin(self, offset: int, now_s: float) -> None:
         """Read from `offset` on, where nothing says yet how far the partition is; that is written down at once."""
@@ -298,6 +299,7 @@ class PartitionScorer:
                 self._publish(partial, now_s)
         shared.metrics.late_for_cohorts.inc(self.engine.late - self._late)
         self._late = self.engine.late
+        self._say_left_out()
         if not len(batch):
             return 0, 0
         self._log_applied(outcome.applied, batch)
@@ -313,6 +315,15 @@ class PartitionScorer:
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)
         shared.metrics.stages("log")
         return len(batch), int(outcome.decisions.alarm.sum())
+
+    def _say_left_out(self) -> None:
+        """Once: vehicles of cohorts that are too many go without."""
+        if self.engine.left_out and not self._said_left_out:
+            self._said_left_out = True
+            structlog.get_logger().warning(
+                "more cohorts than [context] max_cohorts: vehicles of the others go without",
+                max_cohorts=self._shared.fleet.context.max_cohorts,
+            )
 
     def _switch(self, offset: int) -> None:
         """Put a rollout that waits into force; it is on the control log if it is another one than the last."""
