@@ -174,7 +174,7 @@ class Engine:
             attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
                 passed, end = attempt, end if attempt.row < end else len(batch)
-                told += self._look(passed.row)
+                told += self._look(passed.row) if attempt.row > rows[0] else []
                 if attempt.row < rows[1] and not self._merge_own():
                     break
                 continue

@@ -178,7 +178,7 @@ def test_the_comparison_sees_that_nothing_is_made_again(cause: str, monkeypatch:
 
     def told(cuts: Sequence[int]) -> str:
         baselines = world.Baselines()
-        engine = engine_of(baselines, text=text)
+        engine = engine_of(baselines, text=text, made=world.frame(cohort=None, period=0))
         engine.add_events([] if shifts else [Event(f"e{n}", "v0", 500 + 90 * n, signals=(1,)) for n in range(15)])
         return result(*decided(engine, batch, cuts, baselines))
 

@@ -44,7 +44,7 @@ gap = 2
 """
 
 
-CHECKED = f"{FLEET}lasting_after = 5\n".replace("[quality]", '[quality]\ngrace = "10m"')
+CHECKED = f"{FLEET}lasting_after = 5\n"
 """The same, with an alarm that soon becomes the new normal, and silent vehicles looked for now and then."""
 
 
