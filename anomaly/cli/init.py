@@ -137,7 +137,8 @@ def _context(found: Survey) -> Iterator[str]:
     for cohort in found.cohorts:
         groups = f"{cohort.groups} groups, at least {cohort.smallest} vehicles in each"
         yield _comment(f"  {_key(cohort.name)}: {groups}")
-    yield f"# period = {_default('context.period')}  # {KEYS['context.period'].meaning}"
+    for key in ("period", "max_cohorts", "max_wait"):
+        yield f"# {key} = {_default(f'context.{key}')}  # {KEYS[f'context.{key}'].meaning}"
 
 
 def _tables(found: Survey) -> Iterator[str]:
