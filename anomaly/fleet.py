@@ -111,7 +111,7 @@ REFUSED_FAMILIES = {
 }
 """Families that somebody will ask for, and what to take instead."""
 Family = Annotated[
-    Literal["distance", "pca", "isolation-forest", "autoencoder", "conformal"],
+    Literal["auto", "distance", "pca", "isolation-forest", "autoencoder", "conformal"],
     Meta(extra={"refused": REFUSED_FAMILIES}),
 ]
 
@@ -120,6 +120,7 @@ class ModelTable(_Strict, frozen=True):
     """`[model]`: the family that scores, and what it is given."""
 
     family: Family = "distance"
+    """"auto": training tries all that fit on the validation vehicles, and takes the one that costs least there."""
     features: Literal["evidence", "wide"] = "evidence"
     """What a family sees of a reading: a value a signal, or six; `conformal` has features of its own."""
     label_term: Literal["logistic", "boosting", "none"] = "logistic"
@@ -139,11 +140,6 @@ class ModelTable(_Strict, frozen=True):
             raise ValueError(
                 'family = "conformal" has features of its own; leave features and abrupt_time_constant out'
             )
-
-    @property
-    def frame_features(self) -> Literal["evidence", "wide", "conformal"]:
-        """The features of the frame that the family is given."""
-        return "conformal" if self.family == "conformal" else self.features
 
 
 class Shares(_Strict, frozen=True):
@@ -255,6 +251,15 @@ class Fleet(_Strict, frozen=True):
     def context_fields(self) -> list[str]:
         """Fields of a reading's context that are kept: the cohort's, and the region that its data stay in."""
         return list(dict.fromkeys([*(self.context.cohort or []), "region"]))
+
+    @property
+    def frame_features(self) -> Literal["evidence", "wide", "conformal"]:
+        """The features of the frame that the family is given. With a single signal, and nothing asked for that the
+        family `conformal` cannot give, `auto` is that family."""
+        model = self.model
+        asked = model.features == "wide" or model.abrupt_time_constant > 0 or self.context.cohort is not None
+        alone = model.family == "auto" and len(self.signals) == 1 and not asked
+        return "conformal" if alone or model.family == "conformal" else model.features
 
     @property
     def ticks_per_day(self) -> int:

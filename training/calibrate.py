@@ -17,7 +17,7 @@ from anomaly.errors import DataError
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
 from training.figures import vehicle_days
-from training.history import History, Split
+from training.history import History
 from training.matrix import Matrix
 from training.threshold import LEAST_K, choose_k
 
@@ -37,15 +37,15 @@ class Judged(NamedTuple):
     days: int
 
     @classmethod
-    def of(cls, fleet: Fleet, history: History, split: Split, matrix: Matrix, everybody: bool) -> Judged:
-        """Those of all vehicles, or of the validation vehicles alone; DataError where there is none."""
+    def of(cls, fleet: Fleet, history: History, matrix: Matrix, chosen: NDArray[np.bool_]) -> Judged:
+        """Those among the `chosen` rows of the history, bool[n]; DataError where there is none."""
         codes = history.codes[matrix.kept]
-        healthy = history.health[matrix.kept] == HEALTHY
-        if not everybody:
-            chosen = set(split.validation)
-            healthy &= np.isin(codes, [code for code, name in enumerate(history.names) if name in chosen])
-            if not (healthy & matrix.warm).any():
-                raise DataError("no validation vehicle has a healthy reading past its burn-in: give more vehicles")
+        healthy = (history.health == HEALTHY)[matrix.kept] & chosen[matrix.kept]
+        if not (healthy & matrix.warm).any():
+            raise DataError(
+                "none of the vehicles and times that the threshold is set with has a healthy reading past burn-in: "
+                "give more vehicles or a longer history, or lower [baseline] burn_in"
+            )
         warm = healthy & matrix.warm
         ts = history.batch.ts[matrix.kept]
         order = np.lexsort((ts, codes))

@@ -53,6 +53,13 @@ class Decided(NamedTuple):
         columns = (self.codes[rows], self.ts[rows], self.alarm[rows], self.warm[rows], self.health[rows])
         return Decided(*columns, self.faults, self.shifts)
 
+    def after(self, cuts: NDArray[np.int64]) -> Decided:
+        """What comes after each vehicle's cut, int64[codes]."""
+        return self.take(self.ts > cuts[self.codes])._replace(
+            faults=[fault for fault in self.faults if fault.end > cuts[fault.code]],
+            shifts=[shift for shift in self.shifts if shift.opened > cuts[shift.code]],
+        )
+
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Headline figures of a past. Leads are in vehicle-days (cycles), 0 for a fault that was not detected.

@@ -18,7 +18,7 @@ from training.backtest import backtest
 from training.calibrate import Judged, calibrate
 from training.families import FAMILIES, Evidence, Fitted
 from training.families.abrupt import add_abrupt
-from training.figures import Figures
+from training.figures import Figures, headline
 from training.frame import fit_frame, noise_covariance, normalised, usual_gap
 from training.history import History, Split
 from training.matrix import build_matrix
@@ -28,8 +28,24 @@ PARITY_ROWS = 10_000
 PARITY = 1e-5
 
 
+class Tried(NamedTuple):
+    """A family on the validation vehicles: its figures there, or why training refused it."""
+
+    family: str
+    figures: Figures | None
+    refused: str = ""
+
+
+class Choice(NamedTuple):
+    """Why `auto` took a family, in a sentence without its full stop, and what it tried."""
+
+    why: str
+    tried: list[Tried]
+
+
 class Trained(NamedTuple):
-    """A model ready to be published, and what is known of it. `figures` are of the validation vehicles."""
+    """A model ready to be published, and what is known of it. `figures` are of the validation vehicles, or of the later
+    readings of a split into blocks of time; `choice` is there where `auto` chose the `family`."""
 
     onnx: bytes
     frame: Frame
@@ -40,11 +56,14 @@ class Trained(NamedTuple):
     checks: Checks
     figures: Figures
     alarming_share: float
+    family: str
+    choice: Choice | None = None
 
 
 def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | None = None) -> Trained:
     """Fit on `split.train`, set the threshold as family and label term ask (all vehicles, or `split.validation` alone),
-    judge on the latter.
+    judge on the latter. A split into blocks of time is fitted on each vehicle's earlier readings, and its threshold is
+    set and judged on the later ones.
 
     `frame` keeps an old frame, so that the state of vehicles stays valid; it has the features that the fleet file asks
     for. One BLAS thread and a seed: the same history gives the same bytes. Raises DataError or GateError where no
@@ -53,23 +72,26 @@ def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | 
     if not split.train or not split.validation:
         raise DataError("too few vehicles: at least 2 are needed, one to fit on and one to set the threshold with")
     with threadpool_limits(1):
-        train = history.of(split.train)
+        both = history.of([*split.train, *split.validation])
+        later = both.after(split.cuts(both))
+        train = both.rows(~later) if split.blocked else history.of(split.train)
         if frame is None:
             frame = _frame(fleet, train, seed)
         fitted = _fitted(fleet, frame, train, seed)
         detector = OnnxDetector(fitted.onnx, frame.signals)
-        both = history.of([*split.train, *split.validation])
         matrix = build_matrix(fleet, frame, both)
         parity = check_parity(fitted, detector, matrix.features, seed)
         source = {FAMILIES[fleet.model.family].threshold_from, fitted.threshold_from}
-        judged = Judged.of(fleet, both, split, matrix, everybody=source == {"all"})
+        everybody = source == {"all"} and not split.blocked
+        judged = Judged.of(fleet, both, matrix, np.ones(len(later), np.bool_) if everybody else later)
         model = calibrate(fleet, frame, both, judged, detector)
         check_reach(detector, matrix.features[matrix.warm], model.k)
-        past = backtest(fleet, frame, model, both.of(split.validation))
-        share = float(past.decided.alarm.mean()) if len(past.decided.alarm) else 0.0
-        return Trained(
-            fitted.onnx, frame, model.k, model.q_fleet, model.policy, parity, model.checks, past.figures, share
-        )
+        past = backtest(fleet, frame, model, both.of(split.validation)).decided
+        if split.blocked:
+            past = past.after(split.cuts(both))
+        share = float(past.alarm.mean()) if len(past.alarm) else 0.0
+        facts = (parity, model.checks, headline(past, fleet), share, fleet.model.family)
+        return Trained(fitted.onnx, frame, model.k, model.q_fleet, model.policy, *facts)
 
 
 def _fitted(fleet: Fleet, frame: Frame, train: History, seed: int) -> Fitted:

@@ -89,7 +89,7 @@ def fit_frame(
         time_constant=fleet.model.time_constant,
         cohort=fleet.context.cohort,
         period=0 if fleet.context.cohort is None else fleet.ticks(fleet.context.period),
-        features=fleet.model.frame_features,
+        features=fleet.frame_features,
         abrupt_time_constant=fleet.model.abrupt_time_constant,
         basis=_tuples(basis),
         between=tuple(spread.tolist()),

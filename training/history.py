@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anomaly.engine.events import RESTARTS, Event
 from anomaly.errors import DataError
 from anomaly.feedback.events import events_of
-from anomaly.feedback.history import Past, health, stretches
+from anomaly.feedback.history import HEALTHY, Past, health, stretches
 from anomaly.feedback.labels import as_of
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
@@ -56,6 +56,15 @@ class History(NamedTuple):
             faults=[fault for fault in self.faults if chosen[fault.code]],
             events=[event for event in self.events if event.vehicle in wanted],
         )
+
+    def rows(self, chosen: NDArray[np.bool_]) -> History:
+        """The readings that are `chosen`, bool[n]; faults and events stay."""
+        at = np.flatnonzero(chosen)
+        return self._replace(batch=self.batch.take(at), codes=self.codes[at], health=self.health[at])
+
+    def after(self, cuts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which readings come after their vehicle's cut, int64[names]."""
+        return np.asarray(self.batch.ts > cuts[self.codes])
 
     @property
     def restarts(self) -> list[Event]:
@@ -152,17 +161,54 @@ def by_name(vehicles: set[str]) -> list[str]:
     return sorted(vehicles, key=int) if numbers else sorted(vehicles)
 
 
+FEWEST_VEHICLES, EARLIER = 5, 0.6
+"""With fewer vehicles, all are fitted on up to the end of this share of their healthy readings, and set the threshold
+with the later ones."""
+
+
 class Split(NamedTuple):
-    """Vehicles to fit on, to set the threshold with, and to judge with."""
+    """Vehicles to fit on, to set the threshold with, and to judge with. A split into blocks of time has the same
+    vehicles to fit on and to set the threshold with."""
 
     train: list[str]
     validation: list[str]
     test: list[str]
 
+    @property
+    def blocked(self) -> bool:
+        """Whether it is each vehicle's time that is divided."""
+        return bool(self.train) and self.train == self.validation
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person is told of the split."""
+        if not self.blocked:
+            return []
+        return [
+            f"fewer than {FEWEST_VEHICLES} vehicles: fitted on the first {100 * EARLIER:.0f} % of each one's healthy "
+            "readings, and the threshold is set and judged on the later ones: that says nothing of other vehicles"
+        ]
+
+    def cuts(self, history: History) -> NDArray[np.int64]:
+        """Of each vehicle of a history, int64[names], the time after which readings are of the second part: none of a
+        vehicle to fit on, all of one to set the threshold with."""
+        ends = np.full(len(history.names), np.iinfo(np.int64).max)
+        judged, healthy = set(self.validation), history.health == HEALTHY
+        for code, name in enumerate(history.names):
+            if name in judged:
+                own = history.batch.ts[healthy & (history.codes == code)] if self.blocked else []
+                ends[code] = own[int(EARLIER * len(own)) - 1] if len(own) else np.iinfo(np.int64).min
+        return ends
+
 
 def split_vehicles(names: Sequence[str], seed: int, split: int | None) -> Split:
-    """75 % to fit and 25 % to validate (by `seed`); with `split`, 60 % and 20 %, and the rest to test."""
-    if split is not None and len(names) < 5:
+    """75 % to fit and 25 % to validate (by `seed`); with `split`, 60 % and 20 %, and the rest to test.
+
+    Without `split`, fewer than FEWEST_VEHICLES are divided in time. Raises DataError where `split` has too few.
+    """
+    if split is None and len(names) < FEWEST_VEHICLES:
+        return Split(list(names), list(names), [])
+    if split is not None and len(names) < FEWEST_VEHICLES:
         raise DataError(f"a split needs at least 5 vehicles, this history has {len(names)}")
     order = np.random.default_rng(seed if split is None else split).permutation(np.array(names, dtype=object))
     first, second = (0.75, 1.0) if split is None else (0.6, 0.8)

@@ -28,8 +28,8 @@ def backtest_river(fleet: Fleet, frame: Frame, name: str, history: History, spli
 
     Inputs are the regime-normalised signals, from -12..12 spreads to 0..1, a missing one at its middle. Scores become
     nats by the healthy tail, and k keeps the budget, both on the other vehicles; the figures are of the test vehicles
-    (without a split: of the validation vehicles). Slow: one Python call a reading. Raises UsageError for a name that
-    River lacks.
+    (without a split: of the validation vehicles, or of the later readings of fewer than five vehicles). Slow: one
+    Python call a reading. Raises UsageError for a name that River lacks.
     """
     detector = PerVehicle(_detector(name), max_vehicles=len(history.names))
     scores = _scores(fleet, detector, frame, history)
@@ -38,6 +38,8 @@ def backtest_river(fleet: Fleet, frame: Frame, name: str, history: History, spli
     warm = rank >= frame.burn_in
     held_out = split.test or split.validation
     fitted = np.isin(codes, [code for code, who in enumerate(history.names) if who not in set(held_out)])
+    if split.blocked:
+        fitted = ~history.after(split.cuts(history))
     healthy = fitted & warm & (health == HEALTHY)
     nats = fit_tail(scores[healthy], f"score of {name}").nats(scores).astype(np.float32)
     order = np.lexsort((history.batch.ts, codes))

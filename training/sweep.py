@@ -14,9 +14,9 @@ from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label, VehicleEvent
+from training.auto import train
 from training.backtest import backtest
 from training.figures import Decided, Figures, headline
-from training.fit import fit
 from training.history import History, known_at, make_history, split_vehicles, told_by_labels
 
 ADAPTATIONS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -77,7 +77,7 @@ def replay_training(
     parts, stretches, frame = [], [], None
     for at in times:
         known = known_at(fleet, batch, events, labels, at)
-        trained = fit(fleet, known, split_vehicles(known.names, 0, None), 0, frame)
+        trained = train(fleet, known, split_vehicles(known.names, 0, None), 0, frame)
         frame = trained.frame
         detector = OnnxDetector(trained.onnx, frame.signals)
         model = Model("replayed/1", "replayed", detector, *trained[2:5], trained.checks, detector.abrupt)

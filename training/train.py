@@ -14,7 +14,7 @@ from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Checks, Manifest, Metric, Policy, Window
 from anomaly.registry.store import Registry
 from training.figures import Figures
-from training.fit import Trained
+from training.fit import Choice, Trained, Tried
 from training.graph import OPSET
 from training.history import History, Split
 
@@ -36,7 +36,7 @@ def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
     if "champion" not in registry.aliases(fleet.name):
         return None
     frame = Frame.from_json(registry.load(registry.resolve(f"{fleet.name}@champion")).frame)
-    asked = (tuple(fleet.signals), fleet.context.regime, fleet.model.frame_features)
+    asked = (tuple(fleet.signals), fleet.context.regime, fleet.frame_features)
     return frame if (frame.signals, frame.regime, frame.features) == asked else None
 
 
@@ -57,7 +57,7 @@ def _manifest(recipe: Recipe, trained: Trained, parent: int | None) -> Manifest:
     data = hashlib.sha256(batch.ts.tobytes() + batch.values.tobytes() + "\n".join(batch.vehicles).encode())
     return Manifest(
         name=fleet.name,
-        family=fleet.model.family,
+        family=trained.family,
         features=tuple(f"{block}.{name}" for block in BLOCKS[trained.frame.features] for name in fleet.signals),
         signals=tuple(fleet.signals),
         width=trained.frame.width,
@@ -98,20 +98,21 @@ def card(recipe: Recipe, trained: Trained) -> str:
     """The model card: what it is, what it was fitted on, how good it was on vehicles it was not fitted on."""
     fleet, history = recipe.fleet, recipe.history
     lines = [
-        f"# {fleet.name}: {fleet.model.family}",
+        f"# {fleet.name}: {trained.family}",
         "",
         f"- Signals: {', '.join(fleet.signals)}; regimes: {len(trained.frame.center)}; "
         f"burn-in {trained.frame.burn_in} readings; evidence over {trained.frame.time_constant} readings.",
-        f"- Fitted on {len(recipe.split.train)} vehicles, threshold set with {len(recipe.split.validation)} more "
+        f"- Fitted on {len(recipe.split.train)} vehicles, threshold set with {_more(recipe.split)} "
         f"at a budget of {fleet.threshold.false_alarms:g} false-alarm episodes per 1,000 healthy vehicle-days.",
         f"- History: {len(history.batch):,} readings of {len(history.names)} vehicles, "
         f"{len(history.faults)} confirmed faults; seed {recipe.seed}.",
         f"- Threshold k = {trained.k:.3f} nats, healthy 95 % quantile {trained.q_fleet:.3f}; "
         f"{100 * trained.alarming_share:.2f} % of all readings would alarm.",
         f"- ONNX against the fitted estimator: {trained.parity:.1e}.",
-        *(f"- Note: {note}." for note in history.notes),
+        *(f"- Note: {note}." for note in [*history.notes, *recipe.split.notes]),
+        *chosen(trained.choice),
         "",
-        "## On the validation vehicles",
+        "## On the later readings" if recipe.split.blocked else "## On the validation vehicles",
         "",
         *(f"- {line}" for line in describe(trained.figures, fleet)),
         "",
@@ -121,6 +122,29 @@ def card(recipe: Recipe, trained: Trained) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _more(split: Split) -> str:
+    return "their later readings" if split.blocked else f"{len(split.validation)} more"
+
+
+def chosen(choice: Choice | None) -> list[str]:
+    """The card's lines on why `auto` took the family that it took; none where a person named it."""
+    if choice is None:
+        return []
+    lines = ["", "## Why this family", "", f"{choice.why}.".capitalize()]
+    if choice.tried:
+        lines += ["", "| family | false alarms | detected | lead | cost |", "|---|---:|---:|---:|---:|"]
+        lines += [f"| {one.family} | {_tried(one)} |" for one in choice.tried]
+    return lines
+
+
+def _tried(one: Tried) -> str:
+    figures = one.figures
+    if figures is None:
+        return f"refused: {one.refused} | | |"
+    detected, lead = ("-" if value is None else f"{value:.2f}" for value in (figures.detected, figures.lead))
+    return f"{figures.false_alarms_per_1000_days:.2f} | {detected} | {lead} | {figures.cost:,.0f}"
 
 
 def describe(figures: Figures, fleet: Fleet) -> list[str]:

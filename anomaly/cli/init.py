@@ -150,6 +150,8 @@ def _tables(found: Survey) -> Iterator[str]:
             meaning = KEYS[f"{table}.{key}"].meaning
             if (table, key) == ("baseline", "burn_in"):
                 yield _burn_in(found, meaning)
+            elif (table, key) == ("model", "family") and len(found.signals) == 1:
+                yield 'family = "auto"  # with one signal: each vehicle is judged by its own past (`conformal`)'
             else:
                 yield f"# {key} = {default}  # {meaning}"
 

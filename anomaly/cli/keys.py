@@ -53,7 +53,7 @@ KEYS: dict[str, Key] = {
     "baseline.burn_in": Key("readings from which a vehicle's own normal is learned", "state"),
     "baseline.restart_on": Key("events that start a vehicle's baseline again", "start"),
     "baseline.signals": Key("signals that an event of a kind restarts; of a kind left out: all", "start"),
-    "model.family": Key("the model that scores", "model"),
+    "model.family": Key("the model that scores; auto: the one that costs least on validation vehicles", "model"),
     "model.features": Key("what it sees: a value a signal, or six; `distance` takes `evidence` alone", "state"),
     "model.label_term": Key("what learns from confirmed faults", "model"),
     "model.time_constant": Key("readings over which evidence is gathered", "state"),

@@ -79,7 +79,7 @@ def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) 
     """The decisions of `batch` at `rows`, positions among its decisions (`keep` gives them), None: all."""
     decisions = outcome.decisions if rows is None else outcome.decisions.take(rows)
     place, wrong = decisions.row, decisions.kind.nonzero()[0]
-    signals, share = _no_shares()
+    signals, share = _no_shares(outcome.evidence.share.shape[1])
     if len(wrong):
         shares = outcome.evidence.share[np.searchsorted(outcome.evidence.row, place[wrong])]
         signals = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_SIGNALS]
@@ -92,9 +92,10 @@ def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) 
 
 
 @cache
-def _no_shares() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _no_shares(signals: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Those of no row."""
-    return np.zeros((0, TOP_SIGNALS), np.int64), np.zeros((0, TOP_SIGNALS), np.float32)
+    top = min(TOP_SIGNALS, signals)
+    return np.zeros((0, top), np.int64), np.zeros((0, top), np.float32)
 
 
 def joined(parts: Sequence[Kept]) -> Kept:

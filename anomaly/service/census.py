@@ -106,7 +106,7 @@ def _total(found: Sequence[Stats]) -> Stats:
 
 def forecast(fleet: Fleet, vehicles: int, base: int, id_bytes: int) -> Forecast:
     """What `vehicles`, spread evenly over the fleet's partitions, take up in one process that has `base` bytes."""
-    shape = Shape(len(fleet.signals), len(BLOCKS[fleet.model.frame_features]), id_bytes=id_bytes)
+    shape = Shape(len(fleet.signals), len(BLOCKS[fleet.frame_features]), id_bytes=id_bytes)
     parts = min(fleet.stream.partitions, vehicles)
     each, more = divmod(vehicles, parts)
     used = [footprint(shape, each + (part < more), fleet.state.capacity) for part in range(parts)]

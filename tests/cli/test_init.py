@@ -60,10 +60,10 @@ def test_what_it_writes_for_turbofans_is_active_and_sufficient(real_data: Path, 
 
 
 def test_only_what_was_found_is_active(tmp_path: Path) -> None:
-    """Beside the fleet, its signals and their stuck limits, every setting is left at its default."""
+    """Beside the fleet, its signals, their stuck limits and the family of a single signal, all is at its default."""
     fleet = settings.parse(written(history(tmp_path / "h.parquet")), Fleet, "f")
     head = '[fleet]\nname = "buses"\nvehicle = "bus"\ntime = "at"\ntime_unit = "ms"\n'
-    assert fleet == settings.parse(head + "[signals.wear]\nstuck_after = 10\n", Fleet, "f")
+    assert fleet == settings.parse(head + '[signals.wear]\nstuck_after = 10\n[model]\nfamily = "auto"\n', Fleet, "f")
 
 
 def test_every_setting_is_shown_and_every_default_is_right(tmp_path: Path) -> None:

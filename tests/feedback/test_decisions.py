@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.engine.outcome import Kind, Outcome
-from anomaly.feedback.decisions import decision_table, keep, schema
+from anomaly.feedback.decisions import decision_table, joined, keep, kept, schema
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import alert_id
 from tests.engine.world import FLEET, arm, engine, fleet, stream
@@ -68,6 +68,15 @@ def test_alarm_rows_carry_episode_and_signals_and_others_do_not() -> None:
         named = [signal["share"] for signal in table[row]["top_signals"]]
         assert named == sorted((float(share) for share in shares if share > 0), reverse=True)[:3]
     assert {row["kind"] for row in table} == {"", "fault", "sensor"}
+
+
+def test_rows_of_fewer_than_three_signals_are_joined() -> None:
+    """With one signal, batches with and without an alarm make one table: shares are as many as there are signals."""
+    outcome, batch = decided()
+    one = outcome._replace(evidence=outcome.evidence._replace(share=outcome.evidence.share[:, :1]))
+    quiet = np.flatnonzero(outcome.decisions.kind == 0)
+    both = joined([kept(one, batch), kept(one, batch, quiet)])
+    assert both.signals.shape == both.share.shape == (len(both.wrong), 1)
 
 
 def test_without_a_partition_there_is_no_offset() -> None:

@@ -37,4 +37,4 @@ def test_labels_readings_and_events_after_the_cutoff_change_nothing() -> None:
     late = known_at(fleet(), archive(), [VehicleEvent(id="e", vehicle="v", ts=51, kind="service")], later, 50)
     assert late.batch.ts.tolist() == list(range(51))
     assert late.health.tolist() == early.health.tolist()
-    assert (late.faults, late.events) == (early.faults, [])
+    assert (late.faults, late.events) == (early.faults, early.events)

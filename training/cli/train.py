@@ -27,7 +27,7 @@ def train(
 
     from anomaly import fleet as fleets
     from anomaly.registry.store import Registry
-    from training.fit import fit
+    from training.auto import train as fit
     from training.history import Sources, load_history, split_vehicles
     from training.train import Recipe, champion_frame, describe, publish
 
@@ -37,6 +37,8 @@ def train(
     for note in history.notes:
         print(f"note: {note}", file=sys.stderr)
     parts = split_vehicles(history.names, seed, split)
+    for note in parts.notes:
+        print(f"note: {note}", file=sys.stderr)
     frame = champion_frame(registry, fleet) if keep_frame else None
     used = history.of([*parts.train, *parts.validation])
     trained = fit(fleet, used, parts, seed, frame)
@@ -45,8 +47,10 @@ def train(
         print(msgspec.json.encode(manifest).decode())
         return
     champion = registry.aliases(fleet.name).get("champion") == manifest.number
-    print(f"{manifest.reference}{' (champion)' if champion else ''}: {fleet.model.family}, k = {trained.k:.3f} nats")
-    print(f"on {len(parts.validation)} validation vehicles:")
+    print(f"{manifest.reference}{' (champion)' if champion else ''}: {trained.family}, k = {trained.k:.3f} nats")
+    if trained.choice:
+        print(f"family: {trained.choice.why}")
+    print("on the later readings:" if parts.blocked else f"on {len(parts.validation)} validation vehicles:")
     for line in describe(trained.figures, fleet):
         print(f"  {line}")
     if not champion:

@@ -12,9 +12,10 @@ from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
+from training.auto import train
 from training.backtest import backtest
 from training.figures import Decided
-from training.fit import Trained, fit
+from training.fit import Trained
 from training.history import History, Split
 
 
@@ -50,7 +51,7 @@ def split_case(fleet: Fleet, history: History, split: Split, seed: int = 0) -> C
 
 def train_and_test(case: Case, frame: Frame | None = None) -> tuple[Played, Trained]:
     """`train`, then `backtest` on the test vehicles; `frame` is used instead of a new one."""
-    trained = fit(case.fleet, case.past, case.split, case.seed, frame)
+    trained = train(case.fleet, case.past, case.split, case.seed, frame)
     return test(case, trained), trained
 
 
