@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -11,14 +12,23 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, overload
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
-    """Numba's cache on disk, but a disk that cannot be read or written only costs the time to compile."""
+    """Numba's cache on disk, but a disk that cannot be read or written only costs the time to compile.
+
+    Numba looks at the kernel's own file. Ours hold what the files beside them say as well, constants and kernels that
+    are compiled into them: any change in their folder makes them anew.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        stamp = _stamp(Path(function.__code__.co_filename).parent)
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -32,6 +42,15 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
             super().save_overload(sig, data)
         except OSError as error:
             _warn(str(error))
+
+
+@cache
+def _stamp(folder: Path) -> str:
+    """Hex digest of the sources in a folder, and of this one."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def kernel(function: F) -> F:

@@ -58,7 +58,7 @@ STATISTICS = 4  # conformal features of a signal
 SIGNAL = 112 + 400 * STATISTICS  # float32 columns that they need, as anomaly/engine/conformal.py has them
 RING = 1 + 300  # and of a vehicle: a place, and the means of its latest readings
 
-MIN_VEHICLES, MIN_READINGS = 20, 20  # fewer vehicles would take their own faults off
+MIN_VEHICLES, MIN_READINGS = 10, 20  # so many vehicles in one period: fewer would take their own faults off
 
 
 class Limits(NamedTuple):

@@ -55,3 +55,19 @@ def test_a_full_disk_under_the_cache_warns_once_and_the_kernels_work(tmp_path: P
     assert answer.stdout.startswith("21.0 ")
     assert answer.stderr.count("compiled anew at every start") == 1
     assert "File too large" in answer.stderr
+
+
+def test_a_constant_of_another_file_that_changed_makes_the_kernels_anew(tmp_path: Path) -> None:
+    """A kernel's cached code holds what the files beside it say; none of it is used once one of them says otherwise."""
+    (tmp_path / "laid.py").write_text("FACTOR = 2.0\n")
+    (tmp_path / "program.py").write_text(
+        "from anomaly.compile import kernel\nfrom laid import FACTOR\n\n"
+        "@kernel\ndef times(x):\n    return x * FACTOR\n\nprint(times(21.0))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = []
+    for factor in ("2.0", "3.0"):
+        (tmp_path / "laid.py").write_text(f"FACTOR = {factor}\n")
+        command = [sys.executable, "program.py"]
+        said.append(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True))
+    assert [answer.stdout for answer in said] == ["42.0\n", "63.0\n"]
