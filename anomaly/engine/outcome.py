@@ -126,7 +126,7 @@ class Shadows(NamedTuple):
     """What the shadow models of arms say: one row a decision of a vehicle that has one.
 
     `row` is its position in the batch, `alarm` what it would have alarmed for as `fault`: its own threshold learns as
-    that of a model that acts.
+    that of a model that acts. `share` float32[m, signals] has a row for each alarm, in order: each sums to 1.
     """
 
     row: NDArray[np.int64]
@@ -134,6 +134,7 @@ class Shadows(NamedTuple):
     threshold: NDArray[np.float32]
     alarm: NDArray[np.bool_]
     arm: NDArray[np.int16]
+    share: NDArray[np.float32]
 
 
 NO_SHADOWS = Shadows(
@@ -142,6 +143,7 @@ NO_SHADOWS = Shadows(
     np.zeros(0, np.float32),
     np.zeros(0, np.bool_),
     np.zeros(0, np.int16),
+    np.zeros((0, 0), np.float32),
 )
 
 

@@ -73,4 +73,16 @@ def shadows(
         if model is not None and len(part):
             scores[part] = model.scorer.score(observed.features[rows[part]])
     overshadow(slots, rows, scores, vehicles.arms, observed, vehicles.quantiles, shadowed.policies, threshold, alarm)
-    return Shadows(rows, scores, threshold, alarm, arm)
+    return Shadows(rows, scores, threshold, alarm, arm, _shares(observed, rows[alarm], arm[alarm], shadowed.models))
+
+
+def _shares(
+    observed: Observed, rows: NDArray[np.int64], arm: NDArray[np.int16], models: Sequence[Model | None]
+) -> NDArray[np.float32]:
+    """The share of each signal in the scores of `rows`, by the shadow models of their arms."""
+    share = np.zeros((len(rows), observed.reason.shape[1]), np.float32)
+    for position, model in enumerate(models):
+        part = np.flatnonzero(arm == position)
+        if model is not None and len(part):
+            share[part] = model.scorer.contributions(observed.features[rows[part]])
+    return share

@@ -38,14 +38,21 @@ class Active(NamedTuple):
     problems: Sequence[str]
 
 
+class _Side(NamedTuple):
+    """A model and a threshold, None where an arm names none."""
+
+    model: Model | None
+    threshold: Threshold | None
+
+
 class _Part(NamedTuple):
-    """What a vehicle is given by one experiment: "" and None from none. A shadow's model and threshold do not act."""
+    """What a vehicle is given by one experiment: "" and nothing from none. In a shadow arm the control's side acts, and
+    `shadow` is what scores beside it."""
 
     name: str
     share: float
-    model: Model | None
-    threshold: Threshold | None
-    shadow: bool = False
+    acts: _Side
+    shadow: _Side | None = None
 
 
 class _Running(NamedTuple):
@@ -128,35 +135,42 @@ def read_eligible(folder: Path, name: str | None) -> Eligible | None:
 
 def _running(state: State, resolve: Callable[[str], Model], lists: Path) -> _Running:
     experiment, share = state.experiment, state.share
-    parts = []
-    for arm, propensity in zip(experiment.arms, propensities(experiment, share), strict=True):
+    sides = {}
+    for arm in experiment.arms:
         model = None
         if arm.name in state.models:
             model = resolve(state.models[arm.name])
             if model.digest != state.digests[arm.name]:
                 raise DataError(f"{state.models[arm.name]} is not the model that it was when {state.id} began")
-        parts.append(_Part(f"{experiment.id}/{arm.name}", propensity, model, arm.threshold, arm.mode == "shadow"))
+        sides[arm.name] = _Side(model, arm.threshold)
+    control = sides[experiment.control.name]
+    parts = [
+        _Part(f"{experiment.id}/{arm.name}", propensity, control, sides[arm.name])
+        if arm.mode == "shadow"
+        else _Part(f"{experiment.id}/{arm.name}", propensity, sides[arm.name])
+        for arm, propensity in zip(experiment.arms, propensities(experiment, share), strict=True)
+    ]
     eligible = read_eligible(lists, state.steps[-1].eligible)
     return _Running(experiment, parts, assign(experiment, share, read_salt(experiment), eligible))
 
 
 def _outside(within: Sequence[_Running]) -> _Part:
-    return _Part("", max(0.0, 1.0 - sum(part.share for one in within for part in one.parts)), None, None)
+    return _Part("", max(0.0, 1.0 - sum(part.share for one in within for part in one.parts)), _Side(None, None))
 
 
 def _arm(champion: Model, parts: Sequence[_Part]) -> Arm:
     """The arm of vehicles that are given these parts by the layers."""
     name = "+".join(part.name for part in parts if part.name) or OUTSIDE
-    acting = _model(champion, [part for part in parts if not part.shadow])
-    shadows = [part for part in parts if part.shadow]
+    acting = _model(champion, [part.acts for part in parts])
+    shadow = _model(champion, [part.shadow or part.acts for part in parts])
     propensity = float(np.prod([part.share for part in parts]))
-    return Arm(name, propensity, acting, _model(acting, shadows) if shadows else None)
+    return Arm(name, propensity, acting, shadow if shadow.digest != acting.digest else None)
 
 
-def _model(otherwise: Model, parts: Sequence[_Part]) -> Model:
-    """The model that the parts lead to, `otherwise` where they name none."""
-    model = next((part.model for part in parts if part.model is not None), otherwise)
-    threshold = next((part.threshold for part in parts if part.threshold is not None), None)
+def _model(otherwise: Model, sides: Sequence[_Side]) -> Model:
+    """The model that the sides lead to, `otherwise` where they name none."""
+    model = next((side.model for side in sides if side.model is not None), otherwise)
+    threshold = next((side.threshold for side in sides if side.threshold is not None), None)
     return model if threshold is None else _with(model, threshold)
 
 

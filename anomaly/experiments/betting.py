@@ -28,8 +28,16 @@ def interval(outcomes: Values, treated: NDArray[np.bool_], share: float, alpha: 
         return -1.0, 1.0
     if not (outcomes.min() >= 0.0 and outcomes.max() <= 1.0):
         raise ValueError(f"outcomes lie in {outcomes.min():g} to {outcomes.max():g}; they must lie in 0 to 1")
-    scale = min(share, 1.0 - share) / 2.0
-    w = stakes(outcomes, treated, share)
+    return _held(stakes(outcomes, treated, share), min(share, 1.0 - share) / 2.0, alpha)
+
+
+def paired_interval(differences: Values, alpha: float) -> tuple[float, float]:
+    """The sequence for the mean of n differences in [-1, 1] of the same units, float64[n], in order of time."""
+    return _held(0.5 + differences / 2.0, 0.5, alpha) if len(differences) else (-1.0, 1.0)
+
+
+def _held(w: Values, scale: float, alpha: float) -> tuple[float, float]:
+    """The differences that are still held after bets on w, whose mean is 1/2 + scale * difference."""
     differences = np.linspace(-1.0, 1.0, GRID)
     alive = log_capital(w, 0.5 + scale * differences, alpha)[-1] < np.log(1.0 / alpha)
     if not alive.any():  # between two points of the grid

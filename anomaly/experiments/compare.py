@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.experiments import betting, confidence_sequence, first_event, fixed_horizon
+from anomaly.experiments.beside import Beside
 from anomaly.experiments.confidence_sequence import MIN_EVENTS, Arm
 from anomaly.experiments.file import Experiment, Guardrail, Primary
 from anomaly.experiments.metrics import RATIOS, Method, Metric, Ratio
@@ -93,12 +94,14 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of an experiment's arms at one moment."""
+    """All that is known of an experiment's arms at one moment. Where the treatment is a shadow, both arms are the same
+    vehicles, and `beside` tells more of it."""
 
     arms: list[ArmFigures]
     readings: list[Reading]
     split: Split
     slices: list[Slice] = []
+    beside: Beside | None = None
 
     @property
     def primary(self) -> Reading:
@@ -125,7 +128,7 @@ def compare(experiment: Experiment, vehicles: Vehicles) -> Comparison:
             control=control,
             treatment=treatment,
             share=experiment.treated_share,
-            log_e=_plain(log_e) or 0.0,
+            log_e=rounded(log_e) or 0.0,
             log_needed=-math.log(experiment.srm_alpha),
         ),
         slices=list(_slices(rows, RATIOS[primary.metric])),
@@ -175,11 +178,6 @@ def _reading(experiment: Experiment, rows: _Rows, asked: Primary | Guardrail) ->
         low, high = _bounds(experiment, rows, asked, alpha)
     enough = sum(events) >= (asked.min_events if isinstance(asked, Guardrail) else MIN_EVENTS)
     log_needed = -math.log(alpha)
-    result: Result = "inconclusive"
-    if enough and ((low is not None and low > limit) or (log_e is not None and log_e >= log_needed)):
-        result = "fail"
-    elif enough and high is not None and high < limit:
-        result = "pass"
     return Reading(
         metric=asked.metric,
         role="guardrail" if guardrail else "primary",
@@ -193,15 +191,25 @@ def _reading(experiment: Experiment, rows: _Rows, asked: Primary | Guardrail) ->
         log_needed=round(log_needed, 6),
         control_events=events[0],
         treatment_events=events[1],
-        result=result,
+        result=result_of((low, high), log_e, limit, log_needed) if enough else "inconclusive",
     )
+
+
+def result_of(
+    bounds: tuple[float | None, float | None], log_e: float | None, limit: float, log_needed: float
+) -> Result:
+    """What bounds for the harm, or an e-process against it, mean for what is allowed."""
+    low, high = bounds
+    if (low is not None and low > limit) or (log_e is not None and log_e >= log_needed):
+        return "fail"
+    return "pass" if high is not None and high < limit else "inconclusive"
 
 
 def _harm(rows: _Rows, ratio: Ratio) -> float | None:
     values = [_value(ratio, rows.vehicles.sums, arm) for arm in (rows.treatment, rows.control)]
     if values[0] is None or values[1] is None:
         return None
-    return _plain((values[0] - values[1]) * (1.0 if ratio.better == "lower" else -1.0))
+    return rounded((values[0] - values[1]) * (1.0 if ratio.better == "lower" else -1.0))
 
 
 def _bounds(
@@ -220,7 +228,7 @@ def _bounds(
     if found is None:
         return None, None
     low, high = (ratio.scale * bound for bound in found)
-    return (_plain(low), _plain(high)) if ratio.better == "lower" else (_plain(-high), _plain(-low))
+    return (rounded(low), rounded(high)) if ratio.better == "lower" else (rounded(-high), rounded(-low))
 
 
 def _betted(experiment: Experiment, rows: _Rows, alpha: float) -> tuple[float, float]:
@@ -243,7 +251,7 @@ def _first_events(
     share = experiment.treated_share
     log_e = first_event.log_e_harm(treatment, control + treatment, share, 1.0 + max_harm)
     excess = treatment / control * (1.0 - share) / share - 1.0 if control else None
-    return _plain(excess), float(np.clip(log_e, -1e6, 1e6)), [float(control), float(treatment)]
+    return rounded(excess), float(np.clip(log_e, -1e6, 1e6)), [float(control), float(treatment)]
 
 
 def _figures(experiment: Experiment, vehicles: Vehicles, place: int) -> ArmFigures:
@@ -254,7 +262,7 @@ def _figures(experiment: Experiment, vehicles: Vehicles, place: int) -> ArmFigur
         vehicles=len(rows),
         vehicle_days=float(vehicles.sums["days"][rows].sum()),
         faults=int(vehicles.sums["faults"][rows].sum()),
-        metrics={name: _plain(_value(ratio, vehicles.sums, rows)) for name, ratio in RATIOS.items()},
+        metrics={name: rounded(_value(ratio, vehicles.sums, rows)) for name, ratio in RATIOS.items()},
     )
 
 
@@ -269,7 +277,7 @@ def _slices(rows: _Rows, ratio: Ratio) -> Iterator[Slice]:
                 field=field,
                 word=word,
                 vehicles=sum(map(len, parts)),
-                harm=None if harm is None else _plain(sign * harm),
+                harm=None if harm is None else rounded(sign * harm),
             )
 
 
@@ -278,5 +286,6 @@ def _value(ratio: Ratio, sums: Mapping[str, Values], rows: NDArray[np.int64]) ->
     return ratio.scale * float(sums[ratio.over][rows].sum()) / under if under else None
 
 
-def _plain(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """To six places; None for what is not finite."""
     return round(float(value), 6) if value is not None and math.isfinite(value) else None

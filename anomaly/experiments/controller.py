@@ -94,11 +94,6 @@ def _check_arms(experiment: Experiment, pinned: dict[str, Pinned]) -> None:
             f"experiment {experiment.id}: on_pass promote needs a treatment that is a model and no more; a threshold "
             'is put into the fleet file by a person: on_pass = "hold"'
         )
-    if other.mode == "shadow":
-        raise ConfigError(
-            f"experiment {experiment.id}: arm {other.name} is a shadow, which this version does not score; "
-            'compare models by `anomaly replay`, or take mode = "live" with a small first step of the ramp'
-        )
 
 
 def problems(experiment: Experiment, state: State, pin: Callable[[str], Pinned]) -> list[str]:

@@ -137,7 +137,9 @@ def table_of(rows: Kept, arms: Sequence[Arm], fleet: Fleet, partition: int | Non
         _words(decisions.kind, _KINDS) if any_wrong else _same("kind", "", count),
         _plain("kinds", decisions.kinds),
         _episodes(rows) if any_wrong else _same("episode", None, count),
-        _top_signals(rows, list(fleet.signals)) if any_wrong else _same("top_signals", (), count),
+        top_signals(count, rows.wrong, rows.signals, rows.share, list(fleet.signals))
+        if any_wrong
+        else _same("top_signals", (), count),
         _of_arm("model", [each.model.name for each in arms], arm),
         _of_arm("arm", [each.name for each in arms], arm),
         _of_arm("arm_propensity", [each.propensity for each in arms], arm),
@@ -275,16 +277,21 @@ def _episodes(rows: Kept) -> Any:
     return pa.array([None, *(ids[key] for key in keys)], pa.string()).take(pa.array(place))
 
 
-def _top_signals(rows: Kept, names: Sequence[str]) -> Any:
-    """list<struct<name, share>> of the largest shares above 0, empty where there is no alarm."""
+def top_signals(
+    count: int, wrong: NDArray[np.int64], signals: NDArray[np.int64], share: NDArray[np.float32], names: Sequence[str]
+) -> Any:
+    """list<struct<name, share>> of the largest shares above 0, empty but in the rows `wrong` of `count`.
+
+    `signals` and `share` [len(wrong), top] are theirs, the largest first.
+    """
     import pyarrow as pa
 
-    named = rows.share > 0
-    lengths = np.zeros(len(rows.ts), np.int64)
-    lengths[rows.wrong] = named.sum(axis=1)
+    named = share > 0
+    lengths = np.zeros(count, np.int64)
+    lengths[wrong] = named.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     values = pa.StructArray.from_arrays(
-        [pa.array(names, pa.string()).take(pa.array(rows.signals[named])), pa.array(rows.share[named], pa.float32())],
+        [pa.array(names, pa.string()).take(pa.array(signals[named])), pa.array(share[named], pa.float32())],
         ["name", "share"],
     )
     return pa.ListArray.from_arrays(offsets, values)

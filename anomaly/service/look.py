@@ -17,20 +17,24 @@ from anomaly.experiments.compare import compare
 from anomaly.experiments.controller import Pinned, act, begin, finish, problems, registry_effects
 from anomaly.experiments.file import Experiment, load
 from anomaly.experiments.ledger import PRE_PERIOD_DAYS, Ledger, read_ledger
+from anomaly.experiments.paired import compare_pairs
 from anomaly.experiments.state import State, read_state
 from anomaly.experiments.verdict import Look
 from anomaly.feedback.history import Past
 from anomaly.feedback.labels import CONFIRMED, LabelStore, as_of
-from anomaly.feedback.outcomes import CONFIRMED_STATE, FALSE_ALARM, UNLABELLED, Moment, Told, outcomes, write_outcomes
+from anomaly.feedback.outcomes import Moment, Told, outcomes, write_outcomes
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.events import read
 from anomaly.service.rows import LoggedDays
+from anomaly.service.shadow import figures, tried
 from anomaly.service.stored import StoreReader, store_paths
+from anomaly.service.sums import Due, sums_of
 from anomaly.telemetry.records import Label
 
 OPEN_DAYS = 2
 """So many days, today among them, are counted again at every look."""
+NOTHING = Past([], np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Known(NamedTuple):
@@ -95,9 +99,15 @@ def look(run: Path, fleet: Fleet, state: State, known: Known) -> Look:
     ledger = _counted(days, folder, state, known.now // ticks, ticks)
     arm, since = ledger.entered(state, folder)
     due_day = int((known.now - state.experiment.label_delay_days * ticks) // ticks) - 1
-    told = _told(run, fleet, state, known, _Due(ledger, since, (due_day + 1) * ticks, days))
-    vehicles = ledger.vehicles(arm, due_day, told)
-    return Look(compare(state.experiment, vehicles), known.now, ticks)
+    due = Due(ledger, since, (due_day + 1) * ticks, days, state.experiment.cost)
+    moment = Moment(known.now, int(state.experiment.label_delay_days * ticks))
+    told = _told(run, fleet, known, due, moment)
+    if state.experiment.treatment.mode == "live":
+        return Look(compare(state.experiment, ledger.vehicles(arm, due_day, told)), known.now, ticks)
+    log = tried(due, state, Told(NOTHING, known.labels, known.restarts), fleet, moment)
+    sides = [ledger.vehicles(arm, due_day, sums_of(log.found[side], due, ticks)) for side in ("acting", "shadow")]
+    told_of = figures(log, due, sides, state.experiment.arms.index(state.experiment.treatment))
+    return Look(compare_pairs(state.experiment, sides[0], sides[1], told_of), known.now, ticks)
 
 
 def pin(registry: Registry, reference: str) -> Pinned:
@@ -162,64 +172,10 @@ def _counted(days: LoggedDays, folder: Path, state: State, today: int, ticks: in
     return ledger
 
 
-class _Due(NamedTuple):
-    """Whose alerts and faults count from when (`since`), and labels were due of what came before `due`."""
-
-    ledger: Ledger
-    since: Any
-    due: int
-    days: LoggedDays
-
-
-def _told(run: Path, fleet: Fleet, state: State, known: Known, due: _Due) -> dict[str, Any]:
+def _told(run: Path, fleet: Fleet, known: Known, due: Due, moment: Moment) -> dict[str, Any]:
     """Sums of alerts, false alarms and faults in the ledger's order of vehicles."""
-    moment = Moment(known.now, int(state.experiment.label_delay_days * fleet.ticks_per_day))
     ill = {label.vehicle for label in known.labels if label.verdict in CONFIRMED}
-    past = due.days.past(ill) if ill else Past([], np.zeros(0, np.int64), np.zeros(0, np.int64))
+    past = due.days.past(ill) if ill else NOTHING
     found = outcomes(due.days.alarms(), Told(past, known.labels, known.restarts), fleet, moment)
     write_outcomes(found, run / "outcomes")
-    told = _sums(len(due.ledger))
-    _add_episodes(told, found.episodes, due)
-    _add_faults(told, found.faults, due, fleet.ticks_per_day)
-    cost = state.experiment.cost
-    told["cost"] = cost.false_alarm * told["false_alarms"] + cost.missed * told["missed"]
-    return told
-
-
-def _sums(count: int) -> dict[str, Any]:
-    names = ("alerts", "pre_alerts", "false_alarms", "faults", "detected", "missed", "lead_days", "first_detected")
-    return {name: np.zeros(count) for name in names} | {"first_fault": np.full(count, np.inf)}
-
-
-def _rows(due: _Due, table: Any) -> tuple[Any, Any]:
-    """Rows of the ledger for the vehicles of `table`, and which of them are there."""
-    import pyarrow.compute as pc
-
-    place = pc.index_in(table["vehicle"], value_set=due.ledger.names).fill_null(-1).to_numpy()
-    return place, place >= 0
-
-
-def _add_episodes(told: dict[str, Any], episodes: Any, due: _Due) -> None:
-    place, here = _rows(due, episodes)
-    start = episodes["start"].to_numpy()
-    state = np.array(episodes["state"].to_pylist(), object)
-    after = here & (start >= due.since[place])
-    np.add.at(told["pre_alerts"], place[here & ~after], 1)
-    np.add.at(told["alerts"], place[after], 1)
-    wrong = after & (start < due.due) & ((state == FALSE_ALARM) | (state == UNLABELLED))
-    np.add.at(told["false_alarms"], place[wrong], 1)
-
-
-def _add_faults(told: dict[str, Any], faults: Any, due: _Due, ticks_per_day: int) -> None:
-    place, here = _rows(due, faults)
-    end, lead = faults["end"].to_numpy(), faults["lead"].to_numpy()
-    detected = np.array(faults["state"].to_pylist(), object) == CONFIRMED_STATE
-    counted = np.flatnonzero(here & (end >= due.since[place]) & (end < due.due))
-    for row in counted[np.argsort(end[counted], kind="stable")].tolist():
-        vehicle = place[row]
-        if not told["faults"][vehicle]:
-            told["first_fault"][vehicle], told["first_detected"][vehicle] = end[row], detected[row]
-        told["faults"][vehicle] += 1
-        told["detected"][vehicle] += detected[row]
-        told["missed"][vehicle] += not detected[row]
-        told["lead_days"][vehicle] += lead[row] / ticks_per_day
+    return sums_of(found, due, fleet.ticks_per_day)

@@ -11,7 +11,7 @@ import numpy as np
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.errors import DataError
-from anomaly.feedback import archive, decisions, features
+from anomaly.feedback import archive, decisions, features, shadow_log
 from anomaly.feedback.history import Past
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
@@ -21,7 +21,8 @@ from anomaly.service.stored import Rows, StoreReader, store_paths
 from anomaly.telemetry.batch import Batch
 
 DECISIONS, ARCHIVE, FEATURES = "decisions", "archive", "features"
-LOGS = (DECISIONS, ARCHIVE, FEATURES)
+SHADOW, SHADOW_DAYS = "shadow", "shadow_days"
+LOGS = (DECISIONS, ARCHIVE, FEATURES, SHADOW, SHADOW_DAYS)
 
 
 PIECE = 65_536
@@ -45,6 +46,7 @@ class LogRows:
         self._count = 0
         self._kept: list[decisions.Kept] = []
         self._readings: list[Batch] = []
+        self._compared: list[shadow_log.Compared] = []
         self._arms: Sequence[Arm] = ()
         self._pieces: list[Rows] = []
 
@@ -60,6 +62,8 @@ class LogRows:
         if len(outcome.silences.row):
             table = silence_table(outcome.silences, arms, self._fleet, self._partition)
             self._pieces += [_packed(DECISIONS, table, int(batch.offsets[-1]))] if len(table) else []
+        if len(outcome.shadows.row):
+            self._compared.append(shadow_log.compared(outcome, batch))
         if self._fleet.log.archive == "all":
             self._readings.append(batch.spelled())
         self._count += len(batch)
@@ -75,6 +79,12 @@ class LogRows:
         if readings:
             batch = Batch.concatenated(readings)
             self._pieces.append(_packed(ARCHIVE, archive.reading_table(batch, self._fleet, self._partition)))
+        if self._compared:
+            beside, self._compared = shadow_log.joined(self._compared), []
+            tried = shadow_log.shadow_table(beside, self._arms, self._fleet, self._partition)
+            days = shadow_log.day_table(beside, self._arms, self._fleet, self._partition)
+            self._pieces += [_packed(SHADOW, tried)] if len(tried) else []
+            self._pieces.append(_packed(SHADOW_DAYS, days, int(beside.offsets[-1])))
 
     def take(self) -> list[Rows]:
         """All that was added since the last call, in order, some entries for each log that has any."""
@@ -115,7 +125,8 @@ def cut(store: PartitionStore, folder: Path, fleet: Fleet, partition: str) -> No
         for name in LOGS:
             for rows in store.portions(name, PORTION):
                 file = archive.cut_name(partition, rows[0].first, rows[-1].last, store.epoch)
-                written.setdefault(name, []).extend(archive.write_cut(_joined(rows), folder / name, fleet, file))
+                table = shadow_log.summed(_joined(rows)) if name == SHADOW_DAYS else _joined(rows)
+                written.setdefault(name, []).extend(archive.write_cut(table, folder / name, fleet, file))
                 pa.default_memory_pool().release_unused()
         failpoint("cut.after_write")
         store.record_cut(written)
@@ -233,16 +244,27 @@ class LoggedDays:
 
     def alarms(self) -> Any:
         """All rows of the decision log with an alarm."""
+        return self._chosen(DECISIONS, decisions.schema(), ("alarm",))
+
+    def shadow(self, first: int) -> tuple[Any, Any]:
+        """Rows of the shadow log in which either model alarms, and its sums, of the days from `first` on."""
+        rows = self._chosen(SHADOW, shadow_log.schema(), ("alarm", "shadow_alarm"), first)
+        return rows, self._chosen(SHADOW_DAYS, shadow_log.day_schema(), (), first)
+
+    def _chosen(self, name: str, schema: Any, alarms: Sequence[str], first: int | None = None) -> Any:
+        """The rows of a log in which one of the columns `alarms` holds, all where there is none."""
         import pyarrow as pa
 
-        schema = decisions.schema()
+        days = [day for day in sorted(self._files[name]) if first is None or day >= first]
+        parts: list[tuple[list[str], list[Any]]] = [(self._files[name][day], []) for day in days]
+        parts += [([], [held]) for held in self._rows[name]]
         tables = [schema.empty_table()]
-        for day in sorted(self._files[DECISIONS]):
-            table = archive.read_table(self._folder / DECISIONS, schema, self._files[DECISIONS][day])
-            tables.append(table.filter(table["alarm"]))
-        for held in self._rows[DECISIONS]:
-            table = archive.read_table(self._folder / DECISIONS, schema, [], [held])
-            tables.append(table.filter(table["alarm"]))
+        for files, held in parts:
+            table = archive.read_table(self._folder / name, schema, files, held)
+            chosen = np.full(len(table), not alarms)
+            for column in alarms:
+                chosen |= table[column].to_numpy()
+            tables.append(table.filter(pa.array(chosen)))
         return pa.concat_tables(tables).unify_dictionaries()
 
     def _read(self, name: str, day: int, columns: Sequence[str]) -> Any:
