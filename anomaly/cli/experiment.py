@@ -41,7 +41,11 @@ def check(
         shares = zip(plan.arms, propensities(plan, step.share), strict=True)
         print(
             "  "
-            + ", ".join(f"{arm.name} ({arm.model or 'the champion'}) {share:.2%} of the fleet" for arm, share in shares)
+            + ", ".join(
+                f"{arm.name} ({arm.model or 'the champion'}{', a shadow' if arm.mode == 'shadow' else ''}) "
+                f"{share:.2%} of the fleet"
+                for arm, share in shares
+            )
         )
 
 
@@ -150,7 +154,11 @@ def status(
     home = folder / "experiments"
     found = [report(home, each) for each in ([name] if name else names(home))]
     if as_json:
-        print(msgspec.json.encode([{"id": one.experiment.id, "state": one.state} for one in found]).decode())
+        told = [
+            {"id": one.experiment.id, "state": one.state, "beside": one.evidence.beside if one.evidence else None}
+            for one in found
+        ]
+        print(msgspec.json.encode(told).decode())
         return
     for one in found:
         print(status_line(one))

@@ -90,6 +90,11 @@ def _text(shown: Shown, unit: TimeUnit) -> str:
         f"vehicle {shown.vehicle}, partition {shown.partition}, last reading at {when(shown.last_ts, unit)}",
         f"  {shown.readings} readings in its baseline, {shown.warm:.0%} its own; regime {shown.regime}",
         f"  scored by {shown.model} (arm {shown.arm}), threshold {shown.threshold:.3g} nats",
+        *(
+            [f"  beside it {shown.shadow.model} as a shadow, threshold {shown.shadow.threshold:.3g} nats"]
+            if shown.shadow
+            else []
+        ),
         "  no open episode"
         if shown.episode_start is None
         else f"  in an episode since {when(shown.episode_start, unit)}",

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from anomaly.errors import ConfigError
+from anomaly.experiments.beside import Beside, Example, Figure
 from anomaly.experiments.compare import ArmFigures, Comparison, Reading
 from anomaly.experiments.file import Experiment, load, names
 from anomaly.experiments.metrics import RATIOS
@@ -52,7 +53,9 @@ def status_line(found: Report) -> str:
     last = found.looks[-1].reason if found.looks and state.status == "running" else state.reason
     verdict = f"; {state.verdict}: {last}" if state.verdict else ""
     step = f"step {len(state.steps)} of {len(experiment.ramp)}, {state.share:.0%} of the vehicles"
-    return f"{who}: {state.status.replace('_', ' ')}, {step}{verdict}"
+    known = found.evidence.beside if found.evidence else None
+    tried = f"; {agreement_line(known)}" if known else ""
+    return f"{who}: {state.status.replace('_', ' ')}, {step}{tried}{verdict}"
 
 
 def report_lines(found: Report, when: Callable[[int], str] = str) -> Iterator[str]:
@@ -65,10 +68,13 @@ def report_lines(found: Report, when: Callable[[int], str] = str) -> Iterator[st
     for arm in found.experiment.arms:
         what = models.get(arm.name, arm.model or "the champion")
         scaled = f", threshold x {arm.threshold.scale:g}" if arm.threshold else ""
+        scaled += ", a shadow: the control acts" if arm.mode == "shadow" else ""
         yield f"  {arm.name} ({arm.role}): {what}{scaled}, {arm.share:.0%}"
     if found.evidence:
         yield f"as of {when(found.looks[-1].at if found.looks else 0)}:"
         yield from (f"  {line}" for line in lines(found.evidence))
+        if found.evidence.beside:
+            yield from (f"  {line}" for line in beside_lines(found.evidence.beside, when))
     for entry in found.audit:
         reason = f": {entry.reason}" if entry.reason else ""
         yield f"{when(entry.at)}: revision {entry.revision} {entry.act}{reason}"
@@ -84,6 +90,46 @@ def lines(comparison: Comparison) -> Iterator[str]:
     for part in comparison.slices:
         harm = "unknown" if part.harm is None else f"{part.harm:+.3g}"
         yield f"exploratory, {part.field} {part.word}: harm {harm}, {part.vehicles} vehicles"
+
+
+def agreement_line(beside: Beside) -> str:
+    """How often the shadow and the acting model say the same."""
+    if beside.agreement is None:
+        return "the shadow was not compared for a whole day yet"
+    sure = "" if beside.low is None or beside.high is None else f" ({beside.low:.2%} to {beside.high:.2%})"
+    return f"the shadow agrees in {beside.agreement:.2%}{sure} of {beside.compared:,} decisions"
+
+
+def beside_lines(beside: Beside, when: Callable[[int], str]) -> Iterator[str]:
+    """The shadow beside the acting model: figures, vehicles that differ, decisions to look at."""
+    yield f"{agreement_line(beside)}, {beside.vehicles:,} vehicles"
+    yield from map(figure_line, beside.figures)
+    for one in beside.apart:
+        yield (
+            f"differs on {one.vehicle}: {one.acting_episodes} episodes, by the shadow {one.shadow_episodes}, agreement "
+            f"{one.agreement:.2%} of {one.compared:,}, cost {one.cost:+g}"
+        )
+    for example in beside.examples:
+        yield example_line(example, when)
+
+
+def figure_line(figure: Figure) -> str:
+    """A figure of both, and the difference with its interval."""
+    shown = ["unknown" if value is None else f"{value:.4g}" for value in (figure.acting, figure.shadow)]
+    sure = "" if figure.low is None or figure.high is None else f" ({figure.low:+.3g} to {figure.high:+.3g})"
+    apart = "" if figure.difference is None else f", difference {figure.difference:+.3g}{sure}"
+    return f"{figure.name}: {shown[0]}, by the shadow {shown[1]}{apart}"
+
+
+def example_line(example: Example, when: Callable[[int], str]) -> str:
+    """A decision that only one would alarm for."""
+    who = "the acting model alone" if example.alarms == "acting" else "the shadow alone"
+    signals = f", {', '.join(example.signals)}" if example.signals else ""
+    label = f"; found: {example.label.replace('_', ' ')}" if example.label else ""
+    return (
+        f"look at {example.vehicle} at {when(example.ts)}: {who} alarms, level {example.level:.2f}, "
+        f"by the shadow {example.shadow_level:.2f}{signals}{label}"
+    )
 
 
 def reading_line(reading: Reading) -> str:

@@ -9,6 +9,8 @@ from anomaly.experiments.file import Experiment
 from anomaly.experiments.metrics import RATIOS
 from anomaly.experiments.state import State
 
+DIFFER_TOO_LITTLE = "the shadow and the model that acts differ on too few vehicles for a verdict"
+
 
 class Verdict(NamedTuple):
     """What a comparison means, and why, in a sentence; `read` if a fixed read-out was taken for it."""
@@ -52,6 +54,8 @@ def decide(experiment: Experiment, state: State, look: Look) -> Verdict:
 def _of_primary(experiment: Experiment, state: State, look: Look) -> Verdict:
     primary = look.comparison.primary
     read = primary.method == "fixed"
+    if primary.low is None and look.comparison.beside is not None:
+        return Verdict("inconclusive", f"{primary.metric}: {DIFFER_TOO_LITTLE}", read)
     if primary.low is None:
         few = min(primary.control_events, primary.treatment_events)
         return Verdict("inconclusive", f"{primary.metric}: {few:.0f} events in an arm are too few", read)

@@ -1,4 +1,5 @@
-"""What is worth a technician's next hour: alerts by what it costs to leave them, and vehicles that the audit drew."""
+"""What is worth a technician's next hour: alerts by what it costs to leave them, vehicles that the audit drew, and
+those for which only a model that is tried would alarm."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to look at. `expected_cost` is what leaving it costs beyond what looking costs; `chance` of a fault."""
 
     vehicle: str
-    reason: Literal["alert", "audit"]
+    reason: Literal["alert", "audit", "shadow"]
     expected_cost: float
     chance: float
     alert: str | None = None
@@ -65,6 +66,31 @@ def alert_tasks(episodes: Sequence[Mapping[str, Any]], answered: frozenset[str])
             )
         )
     return tasks
+
+
+def shadow_tasks(
+    alone: Sequence[Mapping[str, Any]], episodes: Sequence[Mapping[str, Any]], judged: frozenset[str]
+) -> list[Task]:
+    """A task for each vehicle with an episode that a shadow `alone` would have raised, the highest of its own.
+
+    `episodes` are the alerts that were: how sure their severities were is all that is known of it. Without a look such
+    an episode counts as the shadow's false alarm; vehicles that were `judged` lately are left out.
+    """
+    chance, tasks = chances(episodes), {}
+    for row in sorted(alone, key=lambda row: row["level"]):
+        if row["vehicle"] in judged:
+            continue
+        own = chance[_place(row["level"])]
+        tasks[row["vehicle"]] = Task(
+            vehicle=row["vehicle"],
+            reason="shadow",
+            expected_cost=round(own * MISSED_COST - (1 - own) * LOOK_COST, 1),
+            chance=round(own, 4),
+            since=row["start"],
+            level=round(row["level"], 3),
+            why=f"{row['model']}, which is tried as a shadow, would alarm; the model that acts does not",
+        )
+    return list(tasks.values())
 
 
 def audit_tasks(drawn: Sequence[tuple[str, int, float]], unseen: float) -> list[Task]:

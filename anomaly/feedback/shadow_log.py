@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -243,8 +244,8 @@ def _starts(vehicles: NDArray[np.object_], ts: NDArray[np.int64], past: Past, ga
     code = {name: number for number, name in enumerate(past.names)}
     order = np.lexsort((past.ts, past.codes))
     codes, times = past.codes[order], past.ts[order]
-    edges = np.flatnonzero(np.append(True, vehicles[1:] != vehicles[:-1])) if len(ts) else np.zeros(0, np.int64)
-    for first, last in zip(edges, [*edges[1:], len(ts)], strict=True):
+    edges = [0, *(np.flatnonzero(vehicles[1:] != vehicles[:-1]) + 1).tolist(), len(ts)]
+    for first, last in pairwise(edges if len(ts) else []):
         number = code.get(vehicles[first], len(code))
         own = np.searchsorted(codes, [number, number + 1])
         readings = np.unique(times[own[0] : own[1]])

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from anomaly.feedback import decisions
-
 SHOWN = 10
 PLACE = ("partition", "offset")
 
@@ -32,15 +30,28 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """How many decisions were replayed and compared, how many differ, and the first of these."""
+    """How many decisions were replayed and compared, `shadows` of them by models that are tried beside those that act;
+    how many differ, and the first of these."""
 
     compared: int
     differing: int
     first: list[Difference]
+    shadows: int = 0
+
+    def beside(self, shadows: Replayed) -> Replayed:
+        """Both together, `shadows` being of the shadow log."""
+        return Replayed(
+            compared=self.compared + shadows.compared,
+            differing=self.differing + shadows.differing,
+            first=[*self.first, *shadows.first][:SHOWN],
+            shadows=shadows.compared,
+        )
 
 
 def compare(logged: Any, replayed: Any, since: Since, placed: bool) -> Replayed:
     """Compare tables of decisions by vehicle and time, and by partition and offset where they are `placed`.
+
+    Both have the same columns, those of the decision log or of the shadow log.
 
     Where a decision was logged more than once, as after a fresh start, any of them may be the equal one.
     """
@@ -64,7 +75,7 @@ def _plain(table: Any, since: Since, placed: bool) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = [name for name in decisions.schema().names if placed or name not in PLACE]
+    columns = [name for name in table.column_names if placed or name not in PLACE]
     wanted = pc.greater_equal(table["ts"], since.ts)
     if placed:
         wanted = pc.and_(wanted, pc.fill_null(pc.greater_equal(table["offset"], since.offset), True))

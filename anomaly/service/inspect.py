@@ -10,7 +10,7 @@ import numpy as np
 
 from anomaly.alerts.text import when
 from anomaly.engine.engine import Engine
-from anomaly.engine.model import Arm
+from anomaly.engine.model import Arm, Model
 from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
@@ -30,6 +30,14 @@ class SignalState(msgspec.Struct, frozen=True, kw_only=True):
     evidence: float
 
 
+class ShadowState(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that is tried beside the one that acts, with the vehicle's own quantile and threshold under it."""
+
+    model: str
+    quantile: float | None
+    threshold: float
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A vehicle's state; `quantile` is its own 95 % score under `model`, `warm` how much is its own (0..1)."""
 
@@ -46,6 +54,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     episode_start: int | None
     signals: list[SignalState]
     alerts: list[Alert]
+    shadow: ShadowState | None = None
 
 
 def show_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None) -> Shown:
@@ -97,10 +106,11 @@ def _then(fleet: Fleet, run: Run, path: Path, vehicle: str, at: int) -> Shown | 
 
 
 def _shown(fleet: Fleet, partition: int, view: VehicleView, arm: Arm, alerts: list[Alert]) -> Shown:
-    model = arm.model
-    quantile = view.quantiles.get(model.digest)
-    ratio = (quantile or model.q_fleet) / model.q_fleet
-    low, high = model.policy.low, model.policy.high
+    quantile, threshold = _own(view, arm.model)
+    tried = None
+    if arm.shadow is not None:
+        own = _own(view, arm.shadow)
+        tried = ShadowState(model=arm.shadow.name, quantile=own[0], threshold=own[1])
     return Shown(
         vehicle=view.vehicle,
         partition=partition,
@@ -108,10 +118,10 @@ def _shown(fleet: Fleet, partition: int, view: VehicleView, arm: Arm, alerts: li
         readings=view.readings,
         warm=view.warm,
         regime=view.regime,
-        model=model.name,
+        model=arm.model.name,
         arm=arm.name,
         quantile=quantile,
-        threshold=model.k * min(max(ratio, low), high) if view.warm == 1.0 else model.k,
+        threshold=threshold,
         episode_start=view.episode_start,
         signals=[
             SignalState(name=name, unit=signal.unit, expected=expected, evidence=evidence)
@@ -120,4 +130,13 @@ def _shown(fleet: Fleet, partition: int, view: VehicleView, arm: Arm, alerts: li
             )
         ],
         alerts=alerts,
+        shadow=tried,
     )
+
+
+def _own(view: VehicleView, model: Model) -> tuple[float | None, float]:
+    """The vehicle's own quantile under a model, None where it has none, and the threshold that this gives."""
+    quantile = view.quantiles.get(model.digest)
+    ratio = (quantile or model.q_fleet) / model.q_fleet
+    factor = min(max(ratio, model.policy.low), model.policy.high)
+    return quantile, model.k * factor if view.warm == 1.0 else model.k

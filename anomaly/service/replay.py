@@ -17,7 +17,7 @@ from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Outcome
 from anomaly.engine.view import VehicleView
 from anomaly.errors import DataError, StateError
-from anomaly.feedback import decisions
+from anomaly.feedback import decisions, shadow_log
 from anomaly.feedback.archive import read_table, reading_schema
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
@@ -26,7 +26,7 @@ from anomaly.service.cohort_periods import recorded_partial
 from anomaly.service.compare import Replayed, Since, compare
 from anomaly.service.events import read
 from anomaly.service.rollout import Rollout, Rollouts
-from anomaly.service.rows import read_archive, read_decisions
+from anomaly.service.rows import SHADOW, read_archive, read_decisions, read_log
 from anomaly.service.stored import Control, StoreReader, partition_of_store, store_paths
 from anomaly.stream.ports import Log
 from anomaly.telemetry.batch import Batch
@@ -69,9 +69,13 @@ class Player:
             self._engine.set_apart()
         self._vehicles = _vehicles(fleet, frame, recorded)
         self.watch: Watch = lambda _outcome, _batch, _rows: None
+        self.shadows: list[Any] = []
 
     def play(self, batch: Batch) -> list[Any]:
-        """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out."""
+        """Decision tables of `batch`, which follows the last one; what the scorer did not take is left out.
+
+        Those of the shadow log are added to `shadows`.
+        """
         return [table for outcome, part in self._decided(batch) for table in self._tables(outcome, part)]
 
     def follow(self, batch: Batch, vehicle: str) -> Iterator[tuple[Outcome, Batch, int]]:
@@ -130,6 +134,9 @@ class Player:
         kept = decisions.keep(outcome, batch, self._fleet)
         self.watch(outcome, batch, kept)
         yield decisions.decision_table(outcome, batch, self._rollout.arms, self._fleet, self._partition, kept)
+        if len(outcome.shadows.row):
+            rows = shadow_log.compared(outcome, batch)
+            self.shadows.append(shadow_log.shadow_table(rows, self._rollout.arms, self._fleet, self._partition))
         if len(outcome.silences.row):
             yield silence_table(outcome.silences, self._rollout.arms, self._fleet, self._partition)
 
@@ -221,7 +228,7 @@ def replay_log(fleet: Fleet, run: Run, log: Log, since: Since) -> Replayed:
                         tables += player.play(decoder.decode(block.values, block.offsets).batch)
         finally:
             source.close()
-    return _compare(_of_run(read_decisions(run.folder, run.group), owner.players), tables, since, placed=True)
+    return _placed(run, owner.players, tables, since)
 
 
 def replay_archive(fleet: Fleet, run: Run, since: Since, path: Path | None = None) -> Replayed:
@@ -233,7 +240,7 @@ def replay_archive(fleet: Fleet, run: Run, since: Since, path: Path | None = Non
         for partition, batch in by_partition(table, fleet):
             player = owner.players.get(partition)
             tables += player.play(batch) if player is not None else []
-    return _compare(_of_run(read_decisions(run.folder, run.group), owner.players), tables, since, placed=True)
+    return _placed(run, owner.players, tables, since)
 
 
 def replay_file(fleet: Fleet, run: Run, path: Path, since: Since) -> Replayed:
@@ -244,15 +251,31 @@ def replay_file(fleet: Fleet, run: Run, path: Path, since: Since) -> Replayed:
     with tempfile.TemporaryDirectory() as scratch:
         players = _Players(fleet, run, Path(scratch)).players.values()
         tables = [table for player in players for table in player.play_rows(batch)]
-    logged = _of_time(read_decisions(run.folder, run.group), int(batch.ts.min()), int(batch.ts.max()))
-    return _compare(logged, tables, since, placed=False)
+    span = int(batch.ts.min()), int(batch.ts.max())
+    logged = [_of_time(table, *span) for table in _logged(run)]
+    return _compare(logged, [tables, [table for player in players for table in player.shadows]], since, placed=False)
 
 
-def _compare(logged: Any, tables: list[Any], since: Since, placed: bool) -> Replayed:
+def _logged(run: Run) -> list[Any]:
+    """The decision log of a run, and its shadow log."""
+    return [read_decisions(run.folder, run.group), read_log(run.folder, SHADOW, shadow_log.schema(), run.group)]
+
+
+def _placed(run: Run, players: Mapping[int, Player], tables: list[Any], since: Since) -> Replayed:
+    """What was replayed against what the run itself logged."""
+    shadows = [table for player in players.values() for table in player.shadows]
+    return _compare([_of_run(table, players) for table in _logged(run)], [tables, shadows], since, placed=True)
+
+
+def _compare(logged: list[Any], replayed: list[list[Any]], since: Since, placed: bool) -> Replayed:
+    """Decisions and shadows, `logged` and `replayed`."""
     import pyarrow as pa
 
-    replayed = pa.concat_tables(tables).unify_dictionaries() if tables else decisions.schema().empty_table()
-    return compare(logged, replayed, since, placed)
+    sides = [
+        compare(table, pa.concat_tables([table.schema.empty_table(), *again]).unify_dictionaries(), since, placed)
+        for table, again in zip(logged, replayed, strict=True)
+    ]
+    return sides[0].beside(sides[1])
 
 
 def _of_run(logged: Any, players: Mapping[int, Player]) -> Any:

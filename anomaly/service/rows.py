@@ -97,8 +97,7 @@ def _packed(name: str, table: Any, offset: int | None = None) -> Rows:
     """`offset` is that of the reading after which rows came that have none."""
     import pyarrow as pa
 
-    offsets = table["offset"]
-    first, last = (offset, offset) if offset is not None else (offsets[0].as_py(), offsets[-1].as_py())
+    first, last = (offset, offset) if offset is not None else (table["offset"][place].as_py() for place in (0, -1))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_table(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from anomaly.feedback.labels import CONFIRMED
 from anomaly.feedback.outcomes import Moment, Outcomes, Told, outcomes
 from anomaly.feedback.shadow_log import Side, alarm_table
 from anomaly.fleet import Fleet
+from anomaly.service.rows import LoggedDays
 from anomaly.service.sums import Due
 from anomaly.telemetry.records import Label
 
@@ -106,21 +108,41 @@ def _added(due: Due, table: Any, values: NDArray[Any]) -> NDArray[np.float64]:
 
 def _alone(due: Due, acting: Any, shadow: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Episodes of either side during which the other one has none, by vehicle."""
-    spans = [
-        list(zip(*(table[name].to_pylist() for name in ("vehicle", "start", "end")), strict=True))
-        for table in (acting, shadow)
+    return (
+        _added(due, acting, np.array(_lonely(acting, shadow), np.float64)),
+        _added(due, shadow, np.array(_lonely(shadow, acting), np.float64)),
+    )
+
+
+def _lonely(own: Any, others: Any) -> list[bool]:
+    """Whether each episode meets none of the others of its vehicle."""
+    met: dict[str, list[tuple[int, int]]] = {}
+    for vehicle, start, end in _spans(others):
+        met.setdefault(vehicle, []).append((start, end))
+    return [
+        not any(first <= end and start <= last for first, last in met.get(vehicle, ()))
+        for vehicle, start, end in _spans(own)
     ]
-    counts = []
-    for table, own, others in ((acting, spans[0], spans[1]), (shadow, spans[1], spans[0])):
-        met: dict[str, list[tuple[int, int]]] = {}
-        for vehicle, start, end in others:
-            met.setdefault(vehicle, []).append((start, end))
-        lonely = [
-            not any(first <= end and start <= last for first, last in met.get(vehicle, ()))
-            for vehicle, start, end in own
-        ]
-        counts.append(_added(due, table, np.array(lonely, np.float64)))
-    return counts[0], counts[1]
+
+
+def _spans(episodes: Any) -> list[tuple[str, int, int]]:
+    return list(zip(*(episodes[name].to_pylist() for name in ("vehicle", "start", "end")), strict=True))
+
+
+def alone_since(run: Path, fleet: Fleet, since: int) -> list[dict[str, Any]]:
+    """The episodes that a shadow alone would have raised since then, as rows of outcomes; nobody was told of them."""
+    days = LoggedDays(run, fleet)
+    rows, _ = days.shadow(since // fleet.ticks_per_day)
+    names = set(rows["vehicle"].unique().to_pylist())
+    if not names:
+        return []
+    told, moment = Told(days.past(names), [], []), Moment(2**62, 0)
+    sides: tuple[Side, Side] = ("acting", "shadow")
+    acting, shadow = (
+        outcomes(alarm_table(rows, side, told.past, fleet.alerts.gap), told, fleet, moment).episodes for side in sides
+    )
+    alone = zip(shadow.to_pylist(), _lonely(shadow, acting), strict=True)
+    return [row for row, lonely in alone if lonely and row["end"] >= since]
 
 
 def _examples(found: Tried) -> list[Example]:

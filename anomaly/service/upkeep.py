@@ -113,7 +113,7 @@ def expired(files: dict[str, list[str]], folder: Path, fleet: Fleet) -> dict[str
     """By log, the files of days before `[log] keep_days`, and the oldest of those beyond `[log] keep_gb`.
 
     Age is counted from the newest day with a decision, so that no clock of one vehicle that is far ahead can empty
-    an archive. Each partition and log has an even share of `keep_gb`; its newest file always stays.
+    an archive. Each partition and log that has files has an even share of `keep_gb`; its newest file always stays.
     """
     newest = max((_day(path) for path in files.get(DECISIONS, [])), default=None)
     found: dict[str, list[str]] = {}
@@ -124,7 +124,7 @@ def expired(files: dict[str, list[str]], folder: Path, fleet: Fleet) -> dict[str
             old |= {path for path in paths if newest - _day(path) > fleet.log.keep_days}
         if fleet.log.keep_gb is not None:
             sizes = np.cumsum([_size(folder / name / path) for path in paths])
-            share = fleet.log.keep_gb * 1e9 / fleet.stream.partitions / len(LOGS)
+            share = fleet.log.keep_gb * 1e9 / fleet.stream.partitions / max(1, sum(map(bool, files.values())))
             old |= {path for path, size in list(zip(paths, sizes, strict=True))[1:] if size > share}
         if old:
             found[name] = sorted(old)

@@ -14,10 +14,12 @@ from anomaly.experiments.report import report
 from anomaly.feedback.archive import reading_schema
 from anomaly.feedback.decisions import schema
 from anomaly.feedback.labels import LabelStore, as_of, label_id
+from anomaly.feedback.shadow_log import day_schema
+from anomaly.feedback.shadow_log import schema as shadow_schema
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.outcomes import update_outcomes
-from anomaly.service.rows import ARCHIVE, DECISIONS, log_parts
+from anomaly.service.rows import ARCHIVE, DECISIONS, SHADOW, SHADOW_DAYS, log_parts
 
 MEMORY = "1GB"
 ALERTS = """
@@ -85,6 +87,14 @@ def _decisions(connection: Any, place: Place) -> None:
 
 def _readings(connection: Any, place: Place) -> None:
     _log(connection, place, ARCHIVE, reading_schema(place.fleet), "readings")
+
+
+def _shadow(connection: Any, place: Place) -> None:
+    _log(connection, place, SHADOW, shadow_schema(), "shadow")
+
+
+def _shadow_days(connection: Any, place: Place) -> None:
+    _log(connection, place, SHADOW_DAYS, day_schema(), "shadow_days")
 
 
 def _log(connection: Any, place: Place, name: str, wanted: Any, view: str) -> None:
@@ -209,4 +219,6 @@ VIEWS: dict[str, Callable[[Any, Place], None]] = {
     "models": _models,
     "experiments": _experiments,
     "readings": _readings,
+    "shadow": _shadow,
+    "shadow_days": _shadow_days,
 }

@@ -85,7 +85,7 @@ def test_a_promoted_shadow_goes_on_with_what_it_learned() -> None:
 def test_shares_say_which_signals_a_shadow_would_alarm_for() -> None:
     """One row an alarm, each summing to 1."""
     found = joined(decided(world.engine(*arms()), 1, [100, 300]))
-    assert len(found.share) == found.alarm.sum() > 2
+    assert len(found.share) == found.alarm.sum() > 10
     np.testing.assert_allclose(found.share.sum(axis=1), 1.0, rtol=1e-5)
 
 
