@@ -138,9 +138,7 @@ class Engine:
         self._policies = arrays.policies([arm.model for arm in arms], rows)
         listens = self._frame.rhythm > 0 and bool(np.isfinite(self._policies.k_silence).any())
         self._look_every = max(self._grace, int(self._frame.rhythm / 2)) if listens else 0
-        models = [arm.shadow or arm.model for arm in arms]
-        rows = [self._state.model_row(model.digest, model.q_fleet) for model in models]
-        self._shadowed = Shadowed([arm.shadow for arm in arms], arrays.policies(models, rows))
+        self._shadowed = Shadowed.of(arms, self._state, self._fleet.alerts.gap)
         self._state.arms[: self._state.index.high] = -1
 
     def add_events(self, events: Sequence[Event]) -> int:

@@ -9,35 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel
+from anomaly.engine.arrays import policies
 from anomaly.engine.layout import F4, IN_FAULT, IN_MAINTENANCE, Observed, Policies
-from anomaly.engine.model import Model
-from anomaly.engine.outcome import NO_SHADOWS, Decisions, Shadows
+from anomaly.engine.model import Arm, Model
+from anomaly.engine.outcome import NO_SHADOWS, Decisions, Kind, Shadows
 from anomaly.engine.settle import adapt
 from anomaly.engine.state import VehicleState
+
+SHIFT = 1 << int(Kind.LASTING_SHIFT)
 
 
 @kernel
 def overshadow(
     slots: NDArray[np.int64],
     rows: NDArray[np.int64],
+    kinds: NDArray[np.uint16],
     scores: NDArray[np.float32],
     arms: NDArray[np.int16],
     observed: Observed,
-    quantiles: NDArray[np.float32],
+    own: NDArray[np.float32],
     policies: Policies,
+    opened: NDArray[np.int64],
+    gap: int,
     threshold: NDArray[np.float32],
     alarm: NDArray[np.bool_],
 ) -> None:
-    """Thresholds and alarms of the decided `rows` [m] of a batch, `scores` [m] being their shadow models'.
+    """Thresholds and alarms of the decided `rows` [m] of a batch, `scores` [m] being their shadow models', `kinds` [m]
+    what the acting model found.
 
-    Each vehicle's own quantile of the shadow's scores learns here, from readings that are no alarm.
+    Each vehicle's own quantile of the shadow's scores learns here, as it would if the shadow acted: from readings in
+    no episode that it would have. `own` has that quantile, and in the row `opened` of an arm the readings without alarm
+    after which the episode would end, 0: there is none. Where features were moved by a lasting shift it ends.
     """
     for place in range(rows.shape[0]):
         i = rows[place]
         slot = slots[i]
         arm = arms[slot]
         model = policies.model[arm]
-        q = quantiles[model, slot]
+        q, left = own[model, slot], own[opened[arm], slot]
         line = policies.k[arm]
         warm = observed.status[i] == 0
         judged = observed.note[i] & IN_MAINTENANCE == 0
@@ -45,16 +54,30 @@ def overshadow(
             line *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
         threshold[place] = line
         alarm[place] = warm and judged and scores[place] > line
-        calm = not alarm[place] and observed.note[i] & IN_FAULT == 0
+        calm = not (left > F4(0.0) or alarm[place] or observed.note[i] & IN_FAULT > 0)
         if warm and judged and (calm or policies.gate[arm] == F4(np.inf)):
-            quantiles[model, slot] = adapt(q, scores[place], arm, policies)
+            own[model, slot] = adapt(q, scores[place], arm, policies)
+        if judged:
+            left = F4(gap) if alarm[place] else max(left - F4(1.0), F4(0.0))
+        own[opened[arm], slot] = F4(0.0) if kinds[place] & SHIFT else left
 
 
 class Shadowed(NamedTuple):
-    """The shadow model of each arm, None where it has none, and the threshold rules of them all."""
+    """The shadow model of each arm, None where it has none, and the threshold rules of them all; `opened` int64[arms]
+    is the row of a vehicle's numbers that counts down its would-be episode, `gap` where that count begins."""
 
     models: Sequence[Model | None]
     policies: Policies
+    opened: NDArray[np.int64]
+    gap: int
+
+    @classmethod
+    def of(cls, arms: Sequence[Arm], state: VehicleState, gap: int) -> Shadowed:
+        """Those of these arms, with rows in `state` that a model has to itself."""
+        models = [arm.shadow or arm.model for arm in arms]
+        rows = [state.model_row(model.digest, model.q_fleet) for model in models]
+        opened = [state.model_row(f"{arm.shadow.digest}/open", 0.0) if arm.shadow else -1 for arm in arms]
+        return cls([arm.shadow for arm in arms], policies(models, rows), np.array(opened, np.int64), gap)
 
 
 def shadows(
@@ -72,7 +95,20 @@ def shadows(
         part = np.flatnonzero(arm == position)
         if model is not None and len(part):
             scores[part] = model.scorer.score(observed.features[rows[part]])
-    overshadow(slots, rows, scores, vehicles.arms, observed, vehicles.quantiles, shadowed.policies, threshold, alarm)
+    overshadow(
+        slots,
+        rows,
+        decisions.kinds[own],
+        scores,
+        vehicles.arms,
+        observed,
+        vehicles.quantiles,
+        shadowed.policies,
+        shadowed.opened,
+        shadowed.gap,
+        threshold,
+        alarm,
+    )
     return Shadows(rows, scores, threshold, alarm, arm, _shares(observed, rows[alarm], arm[alarm], shadowed.models))
 
 

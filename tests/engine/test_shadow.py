@@ -11,31 +11,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.engine import shadow as shadows
-from anomaly.engine.engine import Engine
 from anomaly.engine.model import Arm
-from anomaly.engine.outcome import Outcome, Shadows
+from anomaly.engine.outcome import Kind, Outcome, Shadows
 from tests.engine import world
-from tests.engine.test_exactness import restarts
 
 COUNT = 600
+MADE = world.checked()
 
 
 def arms(beside: bool = True) -> list[Arm]:
     """Two arms; beside the model of the first, one that alarms earlier is tried."""
-    acting, other = world.arm(), world.arm(digest="m2", k=2.5, q_fleet=1.5)
-    tried = world.arm(digest="m3", k=2.0, q_fleet=1.0).model
+    acting, other = world.checked_arm(MADE), world.checked_arm(MADE, digest="m2", k=4.0, q_fleet=2.0)
+    tried = world.checked_arm(MADE, digest="m3", k=3.0, q_fleet=2.0).model
     return [acting._replace(shadow=tried if beside else None), other]
 
 
-def decided(engine: Engine, seed: int, cuts: Sequence[int], revive: bool = False) -> list[tuple[int, Outcome]]:
+def decided(seed: int, cuts: Sequence[int], revive: bool = False, beside: bool = True) -> list[tuple[int, Outcome]]:
     """Outcomes of a stream cut at `cuts`, each with its first row; with `revive` a new engine goes on after each."""
-    batch, saved, outcomes = world.stream(seed, COUNT), [], []
-    engine.add_events(restarts(seed))
+    kept, saved, outcomes = world.Baselines(), [], []
+    engine = world.engine(*arms(beside), text=world.CHECKED, made=MADE, kept=kept)
+    batch = world.eventful(seed, COUNT)
+    engine.add_events(world.happenings(seed, 4 * COUNT))
     for start, stop in itertools.pairwise([0, *sorted(set(cuts)), len(batch)]):
         outcomes.append((start, engine.decide(batch.rows(start, stop))))
+        kept.keep(outcomes[-1][1].applied)
         saved += engine.delta()
         if revive:
-            engine = world.engine(*arms())
+            engine = world.engine(*arms(beside), text=world.CHECKED, made=MADE, kept=kept)
             engine.apply(saved)
     return outcomes
 
@@ -50,7 +52,7 @@ def joined(outcomes: Sequence[tuple[int, Outcome]]) -> Shadows:
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, COUNT - 1), max_size=12), revive=st.booleans())
 def test_shadows_are_the_same_for_every_cut_and_after_every_restart(seed: int, cuts: list[int], revive: bool) -> None:
     """Scores, thresholds, alarms and shares are equal to the bit, while baselines start again and vehicles shift."""
-    whole, parts = (joined(decided(world.engine(*arms()), seed, each, revive)) for each in ([], cuts))
+    whole, parts = (joined(decided(seed, each, revive)) for each in ([], cuts))
     assert len(whole.row) > 100
     for one, other in zip(whole, parts, strict=True):
         assert one.tobytes() == other.tobytes()
@@ -60,7 +62,7 @@ def test_shadows_are_the_same_for_every_cut_and_after_every_restart(seed: int, c
 @given(seed=st.integers(0, 10**6))
 def test_the_acting_model_decides_as_if_it_were_alone(seed: int) -> None:
     """Decisions, episodes and evidence are byte-equal with a shadow and without."""
-    with_it, alone = (decided(world.engine(*arms(beside)), seed, [200])[1][1] for beside in (True, False))
+    with_it, alone = (decided(seed, [200], beside=beside)[1][1] for beside in (True, False))
     for table, other in zip(with_it[:3], alone[:3], strict=True):
         assert all(one.tobytes() == two.tobytes() for one, two in zip(table, other, strict=True))
     assert len(with_it.shadows.row)
@@ -69,9 +71,8 @@ def test_the_acting_model_decides_as_if_it_were_alone(seed: int) -> None:
 
 def test_a_promoted_shadow_goes_on_with_what_it_learned() -> None:
     """Its thresholds are those that it would have had as a shadow, not the fleet's; a model that is new has these."""
-    batch, tried = world.stream(1, COUNT), arms()[0].shadow
-    assert tried is not None
-    shadowed, promoted = world.engine(arms()[0]), world.engine(arms()[0])
+    batch, tried = world.stream(1, COUNT), world.arm(digest="m3", k=2.0, q_fleet=1.0).model
+    shadowed, promoted = (world.engine(world.arm()._replace(shadow=tried)) for _ in range(2))
     for engine in (shadowed, promoted):
         engine.decide(batch.rows(0, 400))
     promoted.use([Arm("champion", 1.0, tried)], lambda _vehicle: 0)
@@ -84,14 +85,30 @@ def test_a_promoted_shadow_goes_on_with_what_it_learned() -> None:
 
 def test_shares_say_which_signals_a_shadow_would_alarm_for() -> None:
     """One row an alarm, each summing to 1."""
-    found = joined(decided(world.engine(*arms()), 1, [100, 300]))
+    found = joined(decided(1, [100, 300]))
     assert len(found.share) == found.alarm.sum() > 10
     np.testing.assert_allclose(found.share.sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_the_compiled_pass_equals_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function behind the kernel gives the same bits."""
-    compiled = joined(decided(world.engine(*arms()), 3, []))
+    compiled = joined(decided(3, []))
     monkeypatch.setattr(shadows, "overshadow", shadows.overshadow.py_func)
-    plain = joined(decided(world.engine(*arms()), 3, []))
+    plain = joined(decided(3, []))
     assert all(one.tobytes() == other.tobytes() for one, other in zip(compiled, plain, strict=True))
+
+
+def test_the_same_model_under_another_digest_agrees_in_everything() -> None:
+    """A model beside itself has its scores, thresholds and alarms, while episodes open and end and vehicles shift."""
+    acting = world.arm()
+    beside = acting._replace(shadow=acting.model._replace(digest="m3"))
+    engine = world.engine(beside, text=world.CHECKED)
+    engine.add_events(world.happenings(5, 16 * COUNT))
+    outcome = engine.decide(world.eventful(5, 4 * COUNT))
+    decisions, would = outcome.decisions, outcome.shadows
+    plain = (decisions.kinds & (1 << Kind.BORN_ILL | 1 << Kind.ABRUPT)) == 0
+    assert would.alarm.sum() > 50
+    assert (decisions.kinds & (1 << Kind.LASTING_SHIFT)).any()
+    np.testing.assert_array_equal(would.alarm, decisions.kinds & (1 << Kind.FAULT) > 0)
+    np.testing.assert_array_equal(would.score[plain], decisions.score[plain])
+    np.testing.assert_array_equal(would.threshold[plain], decisions.threshold[plain])
