@@ -152,12 +152,36 @@ def test_a_state_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     assert "warmer.state.json cannot be used" in problem
 
 
-def test_a_shadow_is_refused_at_the_start(tmp_path: Path) -> None:
-    """It would otherwise act: the sentence says what to do instead."""
+def shadowed(**fields: object) -> Experiment:
+    """The experiment with its treatment as a shadow."""
     control, treatment = experiment().arms
-    shadow = msgspec.structs.replace(treatment, mode="shadow")
-    with pytest.raises(ConfigError, match="is a shadow, which this version does not score"):
-        start(tmp_path, changed(arms=[control, shadow]))
+    return changed(arms=[control, msgspec.structs.replace(treatment, mode="shadow", **fields)])
+
+
+def test_in_a_shadows_arm_the_control_acts(tmp_path: Path) -> None:
+    """The model of the control decides in both arms, with the threshold of the control; the other is beside it."""
+    start(tmp_path, shadowed())
+    arms, _, problems = active_arms(tmp_path, resolve)
+    assert not problems
+    assert [(arm.name, arm.model.name, arm.shadow and arm.shadow.name) for arm in arms] == [
+        ("champion", "@champion", None),
+        ("colder/old", "fleet/1", None),
+        ("colder/new", "fleet/1", "fleet/2"),
+    ]
+
+
+def test_a_threshold_may_be_a_shadow_and_a_shadow_that_is_the_acting_model_is_none(tmp_path: Path) -> None:
+    """The model with another threshold has another digest; a promoted model is not compared with itself."""
+    start(tmp_path, msgspec.structs.replace(shadowed(model=None, threshold=Threshold(scale=0.5)), on_pass="hold"))
+    arms, _, _ = active_arms(tmp_path, resolve)
+    acting, tried = arms[-1].model, arms[-1].shadow
+    assert tried is not None
+    assert (tried.k, tried.digest == acting.digest) == (0.5 * acting.k, False)
+    control, treatment = shadowed().arms
+    either = [msgspec.structs.replace(control, model=None), treatment]
+    start(tmp_path, changed(arms=either, revision=2))
+    arms, _, problems = active_arms(tmp_path, lambda _reference: resolve("fleet/2"))
+    assert (arms[-1].name, arms[-1].shadow, list(problems)) == ("colder/new", None, [])
 
 
 def _never(model: str, reason: str) -> None:

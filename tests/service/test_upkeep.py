@@ -126,14 +126,15 @@ def test_days_before_the_retention_go_and_a_wild_clock_empties_nothing(tmp_path:
 
 
 def test_beyond_the_size_the_oldest_go_first(tmp_path: Path) -> None:
-    """Each log and partition has an even share; the newest file always stays."""
+    """Each partition, and each log that has files, has an even share; the newest file always stays."""
     for path in FILES["decisions"]:
         (tmp_path / "decisions" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "decisions" / path).write_bytes(bytes(1_000))
     files = {"decisions": FILES["decisions"]}
-    found = expired(files, tmp_path, kept(keep_gb=2 * 3 * 2_500 / 1e9))
+    found = expired(files, tmp_path, kept(keep_gb=2 * 2_500 / 1e9))
     assert found == {"decisions": FILES["decisions"][:3]}
     assert len(expired(files, tmp_path, kept(keep_gb=1e-9))["decisions"]) == 4
+    assert len(expired(files | {"archive": []}, tmp_path, kept(keep_gb=2 * 2_500 / 1e9))["decisions"]) == 3
 
 
 def test_a_run_that_compacts_says_the_same(rig: Rig, scored_once: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
