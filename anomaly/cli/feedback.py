@@ -145,7 +145,7 @@ def show_queue(
     limit: int = typer.Option(20, "--limit", min=1, help="So many of the dearest."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """What is worth a technician's next hour, and why: alerts by expected cost, and vehicles that the audit drew."""
+    """What is worth a technician's next hour, and why: alerts by expected cost, audit, disagreements."""
     import msgspec
 
     from anomaly.service.queue import queue
@@ -308,7 +308,7 @@ def _task_line(task: Task, fleet: Fleet) -> str:
     from anomaly.alerts.text import when
 
     since = "" if task.since is None else f" since {when(task.since, fleet.fleet.time_unit)}"
-    what = f"alert {task.alert} ({task.kind}, level {task.level:.2f})" if task.alert else "audit"
+    what = f"alert {task.alert} ({task.kind}, level {task.level:.2f})" if task.alert else task.reason
     return f"{task.expected_cost:>8.1f}  {task.vehicle}  {what}{since}; {task.why}"
 
 
