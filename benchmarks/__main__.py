@@ -30,6 +30,7 @@ from benchmarks import (
     profile,
     recovery,
     scorer,
+    shadow,
     simulator,
     start,
 )
@@ -54,6 +55,7 @@ NOTES: dict[str, Callable[[Worlds], list[str]]] = {
     "audit": audit.run,
     "experiments": experiments.run,
     "feedback": feedback.run,
+    "shadow": shadow.run,
 }
 LIBRARIES = ("numba", "numpy", "onnxruntime", "pyarrow", "msgspec", "river", "kafka-python", "confluent-kafka")
 

@@ -128,34 +128,36 @@ def shadow_table(rows: Compared, arms: Sequence[Arm], fleet: Fleet, partition: i
     """A table of `schema()` of those rows that are kept: each is decided from the row alone."""
     import pyarrow as pa
 
-    decisions, shadows, count = rows.decisions, rows.shadows, len(rows.ts)
+    kept = np.flatnonzero(_kept(rows, fleet))
+    decisions, shadows, count = rows.decisions.take(kept), rows.shadows, len(kept)
+    alarm, shadow_alarm = rows.alarm[kept], shadows.alarm[kept]
+    score, threshold = shadows.score[kept], shadows.threshold[kept]
     names = list(fleet.signals)
     top = [
-        top_signals(count, np.flatnonzero(alarm), rows.signals[side], rows.share[side], names)
-        for side, alarm in enumerate((rows.alarm, shadows.alarm))
+        top_signals(count, np.flatnonzero(hit), rows.signals[side], rows.share[side], names)
+        for side, hit in enumerate((alarm, shadow_alarm))
     ]
     columns = {
-        "vehicle": rows.vehicles.arrow(),
-        "ts": rows.ts,
-        "region": rows.region.arrow(),
+        "vehicle": rows.vehicles.take(kept).arrow(),
+        "ts": rows.ts[kept],
+        "region": rows.region.take(kept).arrow(),
         "arm": _words([arm.name for arm in arms], decisions.arm),
         "model": _words([arm.model.name for arm in arms], decisions.arm),
         "score": decisions.score,
         "threshold": decisions.threshold,
         "level": decisions.level,
-        "alarm": rows.alarm,
+        "alarm": alarm,
         "top_signals": top[0],
         "shadow_model": _words(_shadow_names(arms), decisions.arm),
-        "shadow_score": shadows.score,
-        "shadow_threshold": shadows.threshold,
-        "shadow_level": shadows.score / shadows.threshold,
-        "shadow_alarm": shadows.alarm,
+        "shadow_score": score,
+        "shadow_threshold": threshold,
+        "shadow_level": score / threshold,
+        "shadow_alarm": shadow_alarm,
         "shadow_top_signals": top[1],
         "partition": np.full(count, partition, np.int32),
-        "offset": rows.offsets,
+        "offset": rows.offsets[kept],
     }
-    table = pa.table(columns, schema=schema())
-    return table.filter(pa.array(_kept(rows, fleet)))
+    return pa.table(columns, schema=schema())
 
 
 def _kept(rows: Compared, fleet: Fleet) -> NDArray[np.bool_]:
