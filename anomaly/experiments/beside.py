@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 SHOWN = 20
 """So many examples, and so many vehicles, are shown."""
-RESAMPLES, DRAWS = 1_000, 20_000_000
-"""Resamples of the bootstrap, fewer where they would draw more often than DRAWS, and 200 at least."""
+RESAMPLES, GROUPS = 1_000, 20_000
+"""Resamples of the bootstrap; beyond so many vehicles it is groups of them that are drawn."""
 LEVEL = 0.95
 
 
@@ -122,19 +122,19 @@ def _columns(sums: Sums) -> dict[str, tuple[Values, Values, Values]]:
 def _resampled(sums: Sums) -> dict[str, Values]:
     """The sums of each resample of the vehicles: name to [resamples, 3] as in `_columns`, and `agreement` [., 2].
 
-    Each vehicle is in a resample a Poisson(1) number of times (the bootstrap of sums; Hanley & MacGibbon 2006).
+    Each vehicle is in a resample a Poisson(1) number of times (the bootstrap of sums; Hanley & MacGibbon 2006). Of very
+    many vehicles groups are, each of as many: the variance of a sum of what is independent is that of its parts.
     """
     columns = _columns(sums)
     table = np.column_stack(
         [sums.differing, sums.compared, *(column for three in columns.values() for column in three)]
     )
-    count = max(len(sums.names), 1)
+    groups = max(1, min(len(table), GROUPS))
+    group = np.arange(len(table)) % groups
+    table = np.column_stack([np.bincount(group, column, minlength=groups) for column in table.T])
     rng = np.random.default_rng(0)
-    resamples = int(np.clip(DRAWS // count, 200, RESAMPLES))
-    step = max(1, 4_000_000 // count)
-    parts = [
-        rng.poisson(1.0, (min(step, resamples - first), len(sums.names))) @ table for first in range(0, resamples, step)
-    ]
+    step = RESAMPLES // 5
+    parts = [rng.poisson(1.0, (step, groups)) @ table for _ in range(0, RESAMPLES, step)]
     drawn = np.asarray(np.concatenate(parts), np.float64)
     found: dict[str, Values] = {name: drawn[:, 2 + 3 * place : 5 + 3 * place] for place, name in enumerate(columns)}
     return found | {"agreement": drawn[:, :2]}

@@ -76,6 +76,8 @@ def figures(found: Tried, due: Due, sides: Sequence[Vehicles], treated: int) -> 
 
     `sides` are the acting model's and the shadow's vehicles, in the ledger's order.
     """
+    import pyarrow as pa
+
     own = np.flatnonzero(sides[0].arm == treated)
     counts = {name: _added(due, found.days, found.days[name].to_numpy())[own] for name in ("compared", "both")}
     alarms = [_added(due, found.days, found.days[name].to_numpy())[own] for name in ("alarms", "shadow_alarms")]
@@ -86,7 +88,7 @@ def figures(found: Tried, due: Due, sides: Sequence[Vehicles], treated: int) -> 
         for place, side in enumerate(sides)
     ]
     sums = Sums(
-        names=[due.ledger.names[int(row)].as_py() for row in own],
+        names=due.ledger.names.take(pa.array(own)).to_pylist(),
         compared=counts["compared"],
         differing=alarms[0] + alarms[1] - 2.0 * counts["both"],
         acting=both[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from anomaly.service.scorer import Options, Scorer
 from anomaly.service.views import Place, ask
 from anomaly.stream.ports import Record
 from anomaly.telemetry.encode import encode_readings
+from tests.service.child import score as score_apart
 from tests.service.rig import FLEET, Rig, make_rig, publish, readings
 from tests.service.test_control import START, day
 
@@ -73,11 +75,17 @@ def tried(rig: Rig, folder: Path, at: int) -> None:
     begin(folder / "experiments", plan, at, lambda reference: pin(rig.registry, reference))
 
 
-def run(folder: Path, models: Path, text: str = FLEET, parts: int = 1) -> Rig:
-    """A small fleet, scored with a shadow beside the champion, by a process that ends and starts `parts` times."""
+def begun(folder: Path, models: Path, text: str) -> Rig:
+    """A small fleet with a shadow beside the champion, nothing scored yet."""
     folder.mkdir(exist_ok=True)
     rig = make_rig(folder, models, text)
     tried(rig, folder / "run", START)
+    return rig
+
+
+def run(folder: Path, models: Path, text: str = FLEET, parts: int = 1) -> Rig:
+    """The same, scored by a process that ends and starts `parts` times."""
+    rig = begun(folder, models, text)
     batch = readings()
     edges = np.linspace(0, len(batch), parts + 1).astype(int).tolist()
     for start, stop in itertools.pairwise(edges):
@@ -117,6 +125,17 @@ def test_the_log_is_the_same_however_the_run_was_cut(tmp_path: Path, stock: Path
     rows, days = one
     assert sum(row["compared"] for row in days) > 2 * len(rows) > 100
     assert any(row["shadow_alarm"] and not row["alarm"] for row in rows)
+
+
+@pytest.mark.parametrize("place", ["batch.after_decide:3", "checkpoint.after_commit:2", "cut.after_write:2"])
+def test_a_kill_changes_nothing(tmp_path: Path, stock: Path, place: str) -> None:
+    """Killed at this place and started again, the run ends with the rows and sums of one that was not."""
+    killed = begun(tmp_path / "killed", stock, SAMPLED)
+    send(killed, readings())
+    assert score_apart(killed, killed.folder / "run", place) == -signal.SIGKILL
+    assert score_apart(killed, killed.folder / "run") == 0
+    whole = run(tmp_path / "whole", stock, SAMPLED)
+    assert logged(killed.folder / "run") == logged(whole.folder / "run")
 
 
 def test_rows_are_all_that_either_alarms_for_and_a_sample(shadowed: Rig, tmp_path: Path, stock: Path) -> None:
