@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from anomaly.errors import ConfigError
 from anomaly.experiments.file import Experiment, Guardrail, Primary, Step
+from tests.engine import world
 from tests.experiments.plan import changed
-from training.experiments.past import Events, Seen
+from training.experiments.past import Events, Seen, read_past
 from training.experiments.plan import plan
 from training.experiments.simulate import Effect, simulate
 
@@ -85,3 +90,11 @@ def test_the_same_past_is_simulated_the_same() -> None:
     """Seeded: a person can repeat what was reported."""
     seen = past(200, 0.1)
     assert simulate(file(), seen, Effect(-0.5), 3) == simulate(file(), seen, Effect(-0.5), 3)
+
+
+def test_a_shadow_is_not_planned_by_the_past(tmp_path: Path) -> None:
+    """A person is told why, and that nothing is risked by a start."""
+    control, treatment = file().arms
+    tried = file(arms=[control, msgspec.structs.replace(treatment, mode="shadow")])
+    with pytest.raises(ConfigError, match=r"new is a shadow, .* start it"):
+        read_past(tmp_path, world.fleet(), tried)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.errors import DataError
+from anomaly.errors import ConfigError, DataError
 from anomaly.experiments.compare import Vehicles
 from anomaly.experiments.file import Experiment
 from anomaly.experiments.metrics import COUNTS
@@ -57,8 +57,15 @@ class Seen(NamedTuple):
 def read_past(run: Path, fleet: Fleet, experiment: Experiment) -> Seen:
     """The past of a run, with the alerts whose labels were due by the experiment's delay told apart.
 
-    Vehicles that are not eligible are left out. Raises DataError for a run of fewer than 3 days.
+    Vehicles that are not eligible are left out. Raises DataError for a run of fewer than 3 days, ConfigError for a
+    shadow: by its alerts alone no past says where two models differ.
     """
+    if experiment.treatment.mode == "shadow":
+        raise ConfigError(
+            f"experiment {experiment.id}: {experiment.treatment.name} is a shadow, and what is concluded depends on "
+            "how often it differs from what acts, of which the past says nothing; start it, for it acts on no vehicle, and "
+            "look at `anomaly experiment status`"
+        )
     told, days = known(run, fleet), LoggedDays(run, fleet)
     numbers = days.days()
     if len(numbers) < LEAST_DAYS or numbers[-1] - numbers[0] + 1 < LEAST_DAYS:
