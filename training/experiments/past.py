@@ -62,9 +62,9 @@ def read_past(run: Path, fleet: Fleet, experiment: Experiment) -> Seen:
     """
     if experiment.treatment.mode == "shadow":
         raise ConfigError(
-            f"experiment {experiment.id}: {experiment.treatment.name} is a shadow, and what is concluded depends on "
-            "how often it differs from what acts, of which the past says nothing; start it, for it acts on no vehicle, and "
-            "look at `anomaly experiment status`"
+            f"experiment {experiment.id}: {experiment.treatment.name} is a shadow: what is concluded depends on how "
+            "often it differs from what acts, of which the past says nothing; start it, for it acts on no vehicle, "
+            "and look at `anomaly experiment status`"
         )
     told, days = known(run, fleet), LoggedDays(run, fleet)
     numbers = days.days()
