@@ -14,6 +14,9 @@ Floats = NDArray[np.float64]
 MOST_REGIMES = 12
 WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
+LEAST_SPREAD = 0.01
+"""Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
+no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
 
 
 class _Regimes:
@@ -209,8 +212,8 @@ def _fit_prior(
 ) -> tuple[Floats, Floats, Floats | None]:
     """Empirical Bayes: m the mean of the vehicles' burn-in means, gain T (T + N / burn_in)^-1, and T, their spread.
 
-    Morris 1983; T = spread of the means less their own noise, its eigenvalues floored at 1e-4. With fewer than three
-    vehicles there is no T.
+    Morris 1983; T = spread of the means less their own noise, its eigenvalues floored at LEAST_SPREAD. With fewer than
+    three vehicles there is no T.
     """
     means = []
     for code in np.unique(codes):
@@ -223,7 +226,7 @@ def _fit_prior(
         return prior, np.eye(z.shape[1]), None
     share = noise / burn_in
     size, direction = np.linalg.eigh(np.cov(own.T).reshape(share.shape) - share)
-    spread = (direction * np.maximum(size, 1e-4)) @ direction.T
+    spread = (direction * np.maximum(size, LEAST_SPREAD)) @ direction.T
     return prior, spread @ np.linalg.inv(spread + share + 1e-9 * np.eye(len(share))), spread
 
 

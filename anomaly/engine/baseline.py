@@ -7,7 +7,21 @@ from numpy.typing import NDArray
 
 from anomaly.compile import kernel
 from anomaly.engine.frame import FrameArrays
-from anomaly.engine.layout import ABRUPT_ALARMS, ALARMS, COUNT, F4, FLAGS, PARTIAL, RELEARNING, SETTLED, Observed, State
+from anomaly.engine.layout import (
+    ABRUPT_ALARMS,
+    ALARMS,
+    COHORT,
+    COUNT,
+    F4,
+    FLAGS,
+    PARTIAL,
+    RELEARNING,
+    SETTLED,
+    USED,
+    Cohorts,
+    Observed,
+    State,
+)
 
 
 @kernel
@@ -46,20 +60,32 @@ def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[n
 
 
 @kernel
-def birth(slot: int, frame: FrameArrays, state: State, scratch: NDArray[np.float32]) -> np.float32:
-    """How far a vehicle in its burn-in is from how vehicles are born; the formula is that of `Frame.basis`."""
+def birth(slot: int, frame: FrameArrays, state: State, cohorts: Cohorts, scratch: NDArray[np.float32]) -> np.float32:
+    """How far a vehicle in its burn-in is from how vehicles are born; the formula is that of `Frame.basis`.
+
+    With a cohort, what it is doing now counts as doubt, four times its square: the cohort's shift is told against how
+    its vehicles were born, and how they were is not known so well. A cohort of which nothing is known judges nobody.
+    """
     signals = frame.prior.shape[0]
     for j in range(signals):
         seen = state.u2[slot, state.at.burned + j]
         own = state.f4[slot, state.at.baseline + j] / F4(max(seen, 1)) - frame.prior[j]
         scratch[0, j] = own if seen > 0 else F4(0.0)
     noise = F4(1.0) / F4(state.i4[slot, COUNT])
+    cohort, place = state.i4[slot, COHORT], cohorts.calendar[USED]
+    known = cohort < 0
     total = F4(0.0)
     for k in range(signals):
-        along = F4(0.0)
+        along, moved = F4(0.0), F4(0.0)
         for j in range(signals):
             along += frame.basis[k, j] * scratch[0, j]
-        total += along * along / (frame.between[k] + noise)
+            if cohort >= 0:
+                shift = cohorts.shift[cohort, place, j]
+                moved += frame.basis[k, j] * shift
+                known = known or shift != F4(0.0)
+        total += along * along / (frame.between[k] + noise + F4(4.0) * moved * moved)
+    if not known:
+        return F4(0.0)
     return F4(np.sqrt(total / F4(signals)))
 
 

@@ -58,7 +58,8 @@ STATISTICS = 4  # conformal features of a signal
 SIGNAL = 112 + 400 * STATISTICS  # float32 columns that they need, as anomaly/engine/conformal.py has them
 RING = 1 + 300  # and of a vehicle: a place, and the means of its latest readings
 
-MIN_VEHICLES, MIN_READINGS = 10, 20  # so many vehicles in one period: fewer would take their own faults off
+NONE_KNOWN = F4(1e-30)  # the shift of a cohort that is known to do as always
+MIN_VEHICLES, MIN_READINGS = 3, 20  # so many vehicles in one period, so many readings in all: else nothing is taken off
 
 
 class Limits(NamedTuple):

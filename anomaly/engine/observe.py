@@ -324,7 +324,7 @@ def observe(
             state.i4[slot, COUNT] = count + 1
         if learns and count < frame.burn_in:
             if frame.between.shape[0] > 0 and count + 1 >= min(BORN_FROM, frame.burn_in):
-                out.ill[i] = birth(slot, frame, state, out.scratch)
+                out.ill[i] = birth(slot, frame, state, cohorts, out.scratch)
             if count + 1 == frame.burn_in and not frame.conformal:
                 own_baseline(slot, frame, state, out.scratch)
     return applied

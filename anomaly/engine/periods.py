@@ -27,6 +27,7 @@ from anomaly.engine.layout import (
     MIN_READINGS,
     MIN_VEHICLES,
     NEVER,
+    NONE_KNOWN,
     OPEN,
     PASSED,
     PERIODS,
@@ -174,7 +175,8 @@ def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, 
 def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
     """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
 
-    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error.
+    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error. What
+    is shrunk to nothing is NONE_KNOWN, which no value feels; only a cohort of which nothing is known has 0.
     `medians` [cohorts, d] takes the medians as they are, NaN where there is too little to tell one.
     """
     free = (period - CLOSED + 1) % PERIODS
@@ -187,6 +189,7 @@ def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -
                 median = F4(middle - 120) * F4(0.1)
                 noise = F4(6.25) / F4(total)
                 shift = median * max(F4(0.0), F4(1.0) - noise / max(median * median, F4(1e-9)))
+                shift = shift if shift != F4(0.0) else NONE_KNOWN
             medians[cohort, j] = median
             cohorts.shift[cohort, (period + 2) % SHIFTS, j] = shift
             for b in range(BINS):

@@ -65,15 +65,25 @@ class Cohort:
         self.vehicles: dict[int, set[str]] = {}
         self.counts: dict[tuple[int, int], dict[int, int]] = {}
 
-    def shift(self, j: int, period: int) -> float:
-        """What is taken off signal j in `period`."""
+    def _merged(self, j: int, period: int) -> dict[int, int]:
+        """The places of signal j that `period` is told of, empty where they are too few."""
         kept = range(period - 1 - CLOSED, period - 1)
         merged: dict[int, int] = {}
         for p in kept:
             for place, count in self.counts.get((p, j), {}).items():
                 merged[place] = merged.get(place, 0) + count
+        few = max(len(self.vehicles.get(p, ())) for p in kept) < MIN_VEHICLES
+        return {} if few or sum(merged.values()) < MIN_READINGS else merged
+
+    def known(self, signals: int, period: int) -> bool:
+        """Whether anything is known of what the cohort did before `period`."""
+        return any(self._merged(j, period) for j in range(signals))
+
+    def shift(self, j: int, period: int) -> float:
+        """What is taken off signal j in `period`."""
+        merged = self._merged(j, period)
         total = sum(merged.values())
-        if total < MIN_READINGS or max(len(self.vehicles.get(p, ())) for p in kept) < MIN_VEHICLES:
+        if not merged:
             return 0.0
         seen = 0
         for place in range(BINS):

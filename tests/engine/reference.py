@@ -73,7 +73,7 @@ class Reference:
         ill = 0.0
         if not vehicle.maintenance and (warm or not vehicle.confirmed):
             vehicle.seen += 1
-            ill = 0.0 if warm else self._birth(vehicle)
+            ill = 0.0 if warm else self._birth(vehicle, used)
             if vehicle.seen == self.frame.burn_in:
                 self._own_baseline(vehicle)
         if answered and vehicle.shifted is not None:
@@ -237,13 +237,18 @@ class Reference:
             row += [signal.quick * scale * kept for signal, kept in zip(gathered, heard, strict=True)]
         return row + [0.0] * (self.frame.width - len(row))
 
-    def _birth(self, vehicle: Vehicle) -> float:
+    def _birth(self, vehicle: Vehicle, period: int) -> float:
         if not self.frame.between or vehicle.seen < min(10, self.frame.burn_in):
             return 0.0
         prior = self.arrays.prior.astype(float)
         own = [np.mean(sums) - prior[j] if sums else 0.0 for j, sums in enumerate(vehicle.sums)]
-        along = np.array(self.frame.basis) @ own
-        return float(np.sqrt(np.mean(along**2 / (np.array(self.frame.between) + 1 / vehicle.seen))))
+        along, doubt = np.array(self.frame.basis) @ own, 0.0
+        if vehicle.cohort is not None:
+            moved = [vehicle.cohort.shift(j, period) for j in range(len(own))]
+            doubt = 4 * (np.array(self.frame.basis) @ moved) ** 2
+            if not vehicle.cohort.known(len(own), period):
+                return 0.0
+        return float(np.sqrt(np.mean(along**2 / (np.array(self.frame.between) + 1 / vehicle.seen + doubt))))
 
     def _own_baseline(self, vehicle: Vehicle) -> None:
         prior, burn_in = self.arrays.prior.astype(float), self.frame.burn_in

@@ -14,7 +14,7 @@ ILL = (4.0, 16.0, -5.0, 0.0)
 
 def test_a_vehicle_born_ill_is_found_from_its_tenth_reading_on_and_a_healthy_one_is_not() -> None:
     """Before its burn-in is over, by its own mean so far; the alarm names the signals that are off."""
-    frame = world.checked(burn_in=15)
+    frame = world.checked(burn_in=15, cohort=None, period=0)
     found = {}
     for name, row in (("ill", ILL), ("healthy", NORMAL)):
         engine = world.engine(world.checked_arm(frame), text=world.CHECKED, made=frame)
