@@ -81,7 +81,8 @@ def _stats(fleet: Fleet, run: Run, path: Path) -> Stats:
     names = engine.vehicles
     count = len(names)
     mean = round(float((names.stop - names.start).mean())) if count else 1
-    models = len({arm.model.digest for arm in rollout.arms})
+    tried = {arm.shadow.digest for arm in rollout.arms if arm.shadow is not None}
+    models = len({arm.model.digest for arm in rollout.arms} | tried) + len(tried)  # a shadow has two numbers a vehicle
     used = footprint(Shape(len(frame.signals), frame.blocks, models, mean), count, fleet.state.capacity)
     files = [path, path.with_name(f"{path.name}-wal")]
     return Stats(
