@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from anomaly.alerts.book import AlertBook
+from anomaly.alerts.cohorts import cohort_name
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Model
@@ -14,17 +16,22 @@ from anomaly.engine.outcome import Change, Kind, Outcome
 from anomaly.feedback.decisions import decision_table
 from anomaly.feedback.silences import silence_table
 from anomaly.fleet import Fleet
-from training.figures import Decided, Figures, Shift, headline
+from anomaly.telemetry.batch import Batch
+from anomaly.telemetry.records import Alert
+from training.cohort_check import members
+from training.figures import CohortAlarm, Decided, Figures, Shift, headline
 from training.history import History
 
 
 class Backtest(NamedTuple):
-    """`decisions` is an Arrow table with a row for each reading that was decided, as the live log has them."""
+    """`decisions` is an Arrow table with a row for each reading that was decided, as the live log has them;
+    `cohorts` are the alerts about cohorts, each as it stood at last."""
 
     decisions: Any
     decided: Decided
     figures: Figures
     masked: dict[str, int]
+    cohorts: list[Alert]
 
 
 def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Backtest:
@@ -41,11 +48,13 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     silent: list[tuple[int, int]] = []
     codes = {name: code for code, name in enumerate(history.names)}
     masked: dict[str, int] = {}
+    told = _Cohorts(fleet, arms[0])
     start = 0
     for chunk in history.chunks():
         outcome = engine.decide(chunk)
         tables.append(decision_table(outcome, chunk, arms, fleet, None))
         tables.append(silence_table(outcome.silences, arms, fleet, None))
+        told.take(outcome, chunk)
         silent += [(codes[vehicle], start) for vehicle, start in _silent(outcome)]
         rows.append(outcome.decisions.row + start)
         alarms.append(outcome.decisions.alarm)
@@ -67,9 +76,44 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         history.health[row],
         history.faults,
         [*answered, *shifts.values()],
+        told.alarms(history, frame.cohort or ()),
     )
     decided = _with_silences(decided, silent)
-    return Backtest(pa.concat_tables(tables), decided, headline(decided, fleet), masked)
+    return Backtest(pa.concat_tables(tables), decided, headline(decided, fleet), masked, told.alerts)
+
+
+class _Cohorts:
+    """Follows the alerts about cohorts through a past."""
+
+    def __init__(self, fleet: Fleet, arm: Arm) -> None:
+        self._fleet, self._arm, self._book = fleet, arm, AlertBook()
+        self._opened: dict[str, int] = {}
+        self._last: dict[str, Alert] = {}
+
+    def take(self, outcome: Outcome, chunk: Batch) -> None:
+        """Compare the periods that were merged within a chunk."""
+        for merged in outcome.merged:
+            changed = self._book.compare(merged, self._fleet, self._arm)
+            self._last |= {alert.id: alert for alert in [*changed, *self._book.open()]}
+            for alert in changed:
+                self._opened.setdefault(alert.id, int(chunk.ts[merged.row]))
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """All of them, each as it stood at last."""
+        return list(self._last.values())
+
+    def alarms(self, history: History, fields: Sequence[str]) -> list[CohortAlarm]:
+        """The alerts with the vehicles that they are about."""
+        own = {cohort_name(key): codes for key, codes in members(history, fields).items()} if self._last else {}
+        found = []
+        for alert in self._last.values():
+            codes, end = own.get(alert.subject["cohort"], np.zeros(0, np.int64)), alert.end
+            ill = [fault for fault in history.faults if fault.code in codes and fault.end >= alert.start]
+            false = not any(end is None or fault.start <= end for fault in ill)
+            if len(codes):
+                found.append(CohortAlarm(codes, alert.start, self._opened[alert.id], end, false))
+        return found
 
 
 def _shifts(outcome: Outcome, history: History, first: int) -> Iterator[Shift]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.detectors.onnx import OnnxDetector
+from anomaly.engine.cohorts import Merged
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Checks, Model, ThresholdPolicy
 from anomaly.errors import DataError
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
+from training.cohort_check import cohort_checks
 from training.figures import vehicle_days
 from training.history import History
 from training.matrix import Matrix
@@ -59,13 +62,15 @@ def policy_of(fleet: Fleet) -> ThresholdPolicy:
     return ThresholdPolicy.from_adaptation(0.0 if frozen else fleet.threshold.adaptation)
 
 
-def shares(fleet: Fleet, frame: Frame) -> dict[str, float]:
-    """The part of the budget that each kind of alarm has that is on; `fault` has the rest."""
+def shares(fleet: Fleet, frame: Frame, cohort: bool) -> dict[str, float]:
+    """The part of the budget that each kind of alarm has that is on, `cohort` says whether that one is; `fault` has the
+    rest."""
     asked = fleet.threshold.share
     own = {
         "born_ill": asked.born_ill if frame.basis else 0.0,
         "abrupt": asked.abrupt if frame.abrupt_time_constant else 0.0,
         "silence": asked.silence if frame.rhythm else 0.0,
+        "cohort": asked.cohort if cohort else 0.0,
     }
     return {**own, "fault": 1.0 - sum(own.values())}
 
@@ -77,10 +82,11 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
     q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
     model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
     allowed = fleet.threshold.false_alarms * judged.days / 1_000
-    of_kind = {kind: share * allowed for kind, share in shares(fleet, frame).items()}
-    level = _levels(fleet, history, model, frame) * np.float32(NO_ALARM)
-    k = _k(level[judged.warm], fleet, judged, of_kind["fault"])
-    checks = Checks()
+    level, merged = _levels(fleet, history, model, frame)
+    checks = _cohorts(fleet, frame, history, matrix, merged)
+    on = np.isfinite(checks.cohort)
+    of_kind = {kind: share * allowed for kind, share in shares(fleet, frame, bool(on)).items()}
+    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, of_kind["fault"])
     if detector.abrupt is not None and of_kind["abrupt"] > 0:
         quick = detector.abrupt.score(matrix.features[judged.warm])
         checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
@@ -122,9 +128,20 @@ def _silence(judged: Judged, allowed: float) -> float:
     return float(np.float32(max(seen, 2.0)))
 
 
-def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> NDArray[np.float32]:
-    """Score over threshold, for every accepted reading."""
+def _cohorts(fleet: Fleet, frame: Frame, history: History, matrix: Matrix, merged: Sequence[Merged]) -> Checks:
+    """The check on cohorts, judged on everybody: a cohort needs all its vehicles."""
+    share = fleet.threshold.share.cohort
+    if frame.cohort is None or share == 0:
+        return Checks()
+    days = Judged.of(fleet, history, matrix, np.ones(len(history.batch), np.bool_)).days
+    return cohort_checks(history, frame.cohort, merged, share * fleet.threshold.false_alarms * days / 1_000)
+
+
+def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> tuple[NDArray[np.float32], list[Merged]]:
+    """Score over threshold, for every accepted reading, and the periods of cohorts that were merged on the way."""
     engine = Engine(fleet, frame)
     engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
     engine.add_events(history.events)
-    return np.concatenate([engine.decide(chunk).decisions.level for chunk in history.chunks()])
+    outcomes = [engine.decide(chunk) for chunk in history.chunks()]
+    merged = [period for outcome in outcomes for period in outcome.merged]
+    return np.concatenate([outcome.decisions.level for outcome in outcomes]), merged

@@ -33,11 +33,23 @@ class Shift(NamedTuple):
     answered: int | None
 
 
+class CohortAlarm(NamedTuple):
+    """An alert about a cohort: its vehicles, its start, the time at which it opened and that of its end (None: none);
+    it is `false` where none of them had a fault while it lasted."""
+
+    codes: NDArray[np.int64]
+    start: int
+    opened: int
+    end: int | None
+    false: bool
+
+
 class Decided(NamedTuple):
     """Readings with what was decided and what is known of them, one row a reading, each vehicle's in order of time.
 
     `codes` int64[n] says whose it is, `ts` int64[n], `alarm` bool[n], `warm` bool[n] (past burn-in), `health`
-    int8[n] as `anomaly.feedback.history` says, `faults` the confirmed ones, `shifts` the lasting shifts.
+    int8[n] as `anomaly.feedback.history` says, `faults` the confirmed ones, `shifts` the lasting shifts,
+    `cohorts` the alerts about cohorts.
     """
 
     codes: NDArray[np.int64]
@@ -47,17 +59,19 @@ class Decided(NamedTuple):
     health: NDArray[np.int8]
     faults: list[Fault]
     shifts: Sequence[Shift] = ()
+    cohorts: Sequence[CohortAlarm] = ()
 
     def take(self, rows: NDArray[Any]) -> Decided:
-        """The readings at `rows` (positions or a mask), in that order; faults and shifts stay as they are."""
+        """The readings at `rows` (positions or a mask), in that order; all else stays as it is."""
         columns = (self.codes[rows], self.ts[rows], self.alarm[rows], self.warm[rows], self.health[rows])
-        return Decided(*columns, self.faults, self.shifts)
+        return Decided(*columns, self.faults, self.shifts, self.cohorts)
 
     def after(self, cuts: NDArray[np.int64]) -> Decided:
         """What comes after each vehicle's cut, int64[codes]."""
         return self.take(self.ts > cuts[self.codes])._replace(
             faults=[fault for fault in self.faults if fault.end > cuts[fault.code]],
             shifts=[shift for shift in self.shifts if shift.opened > cuts[shift.code]],
+            cohorts=[alarm for alarm in self.cohorts if alarm.opened > cuts[alarm.codes].max()],
         )
 
 
@@ -92,7 +106,7 @@ def headline(past: Decided, fleet: Fleet) -> Figures:
     counted = (past.health == HEALTHY) & past.warm
     days = vehicle_days(past.codes, past.ts, counted, fleet.ticks_per_day)
     size = int(past.codes.max(initial=-1)) + 1
-    episodes_of = np.bincount(past.codes[starts], minlength=size)
+    episodes_of = np.bincount([*past.codes[starts], *_false_cohorts(past)], minlength=size)
     days_of = np.bincount(days, minlength=size)
     rate = _rate(episodes_of.sum(), days_of.sum())
     healthy_vehicles = np.unique(past.codes[past.health == HEALTHY])
@@ -123,9 +137,24 @@ def costs_by_vehicle(past: Decided, fleet: Fleet) -> NDArray[np.float64]:
     costs = np.zeros(int(past.codes.max(initial=-1)) + 1)
     starts = episode_starts(past.codes, rank, past.alarm & (past.health == HEALTHY), fleet.alerts.gap)
     np.add.at(costs, past.codes[starts], COST_FALSE_ALARM)
+    np.add.at(costs, _false_cohorts(past), COST_FALSE_ALARM)
     for fault in past.faults:
         costs[fault.code] += 0.0 if _find(past, rank, fault, fleet)[0] else COST_MISSED
     return costs[np.unique(past.codes)]
+
+
+def counted_with(alarm: CohortAlarm, past: Decided) -> int | None:
+    """The vehicle with which an alert about a cohort is counted, as it is one episode: the first of those that are
+    there; None where there is none, or it opened at another time."""
+    there = np.intersect1d(alarm.codes, past.codes)
+    if not len(there) or not past.ts.min() <= alarm.opened <= past.ts.max():
+        return None
+    return int(there[0])
+
+
+def _false_cohorts(past: Decided) -> list[int]:
+    found = [counted_with(alarm, past) for alarm in past.cohorts if alarm.false]
+    return [code for code in found if code is not None]
 
 
 def episode_starts(
@@ -162,6 +191,7 @@ def _by_vehicle(past: Decided) -> Decided:
         past.health[order],
         past.faults,
         past.shifts,
+        past.cohorts,
     )
 
 
@@ -179,20 +209,30 @@ def _find(past: Decided, rank: NDArray[np.int64], fault: Fault, fleet: Fleet) ->
     last = int(np.searchsorted(ts, fault.end, side="right"))
     until = last - fleet.history.detected_before
     inside = alarm & (health == FAULT) & (ts >= fault.start)
-    if not inside[: max(until, 0)].any():
-        return False, 0.0, 0.0
     before = np.flatnonzero(health[:last] == HEALTHY)
     first = int(before[-1]) + 1 if len(before) else 0
+    told = [each for each in past.cohorts if _tells(each, fault, ts[first : max(until, 0)])]
+    if not inside[: max(until, 0)].any() and not told:
+        return False, 0.0, 0.0
     alarms = np.flatnonzero(alarm[first:last]) + first
-    lead = fault.end - int(ts[alarms[0]])
+    starts = [*ts[alarms[:1]].tolist(), *(max(each.start, int(ts[first])) for each in told)]
     running = 0
-    if last - 1 - alarms[-1] <= fleet.alerts.gap:
+    if len(alarms) and last - 1 - alarms[-1] <= fleet.alerts.gap:
         breaks = np.flatnonzero(np.diff(rank[own][alarms]) > fleet.alerts.gap)
         running = fault.end - int(ts[alarms[breaks[-1] + 1 if len(breaks) else 0]])
-    for shift in past.shifts:
-        if shift.code == fault.code and shift.opened <= fault.end and (shift.answered or fault.end) >= fault.end:
-            running = max(running, fault.end - max(shift.start, int(ts[first])))
-    return True, lead / fleet.ticks_per_day, running / fleet.ticks_per_day
+    lasting = [
+        *(s.start for s in past.shifts if s.code == fault.code and s.opened <= fault.end <= (s.answered or fault.end)),
+        *(each.start for each in told if each.end is None or each.end >= fault.end),
+    ]
+    running = max([running, *(fault.end - max(start, int(ts[first])) for start in lasting)])
+    return True, (fault.end - min(starts)) / fleet.ticks_per_day, running / fleet.ticks_per_day
+
+
+def _tells(alarm: CohortAlarm, fault: Fault, ts: NDArray[np.int64]) -> bool:
+    """Whether an alert about a cohort is in time for a fault of a vehicle of it; `ts` are the times of its readings
+    after the healthy part that are early enough."""
+    during = alarm.end is None or alarm.end >= fault.start
+    return bool(len(ts) and fault.code in alarm.codes and during and alarm.opened <= ts[-1])
 
 
 def _rate(episodes: float, days: float) -> float:

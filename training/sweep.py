@@ -108,6 +108,7 @@ def _between(decided: Decided, after: int, until: int) -> Decided:
     return decided.take(chosen)._replace(
         faults=[fault for fault in decided.faults if after < fault.end <= until],
         shifts=[shift for shift in decided.shifts if after < shift.opened <= until],
+        cohorts=[alarm for alarm in decided.cohorts if after < alarm.opened <= until],
     )
 
 
@@ -120,4 +121,5 @@ def _joined(parts: Sequence[Decided], whole: History, after: int) -> Decided:
         health=np.concatenate([part.health for part in parts]),
         faults=[fault for fault in whole.faults if fault.end > after],
         shifts=[shift for part in parts for shift in part.shifts],
+        cohorts=[alarm for part in parts for alarm in part.cohorts],
     )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from anomaly.alerts import cohorts
+from anomaly.alerts.severity import LEAST_SHARE, severity_of
 from anomaly.alerts.text import sentence
+from anomaly.engine.cohorts import Merged
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Change, Kind, Outcome
 from anomaly.errors import StateError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Alert, SignalShare, alert_id
-
-SEVERITY_LEVELS = (1.5, 2.0, 3.0)
-"""From these levels on an alert has severity 2, 3 and 4; below the first it has 1."""
-LEAST_SHARE = 0.01
-"""Signals with a smaller share of an alarm are left out, and the shares of the others made to sum to 1."""
 
 
 class AlertBook:
@@ -37,15 +35,43 @@ class AlertBook:
     def __len__(self) -> int:
         return len(self._open)
 
-    def apply(self, outcome: Outcome, batch: Batch, fleet: Fleet, arms: Sequence[Arm]) -> list[Alert]:
-        """The alerts that `outcome`, of `batch` scored by `arms`, leads to, in order."""
+    def apply(
+        self, outcome: Outcome, batch: Batch, fleet: Fleet, arms: Sequence[Arm], quiet: Collection[int] = ()
+    ) -> list[Alert]:
+        """The alerts that `outcome`, of `batch` scored by `arms`, leads to, in order; those about cohorts that another
+        partition tells, with the merged periods `quiet`, are left out."""
         alerts: list[Alert] = []
-        changes = [*_changes(outcome), *_silences(outcome)]
-        if changes:
+        steps: list[Merged | _Change] = [*outcome.merged, *_changes(outcome), *_silences(outcome)]
+        if steps:
             scene = _Scene(outcome, batch, fleet, arms)
-            for change in sorted(changes, key=lambda change: (change.row, change.waited)):
-                alerts += self._follow(change, scene)
+            for step in sorted(steps, key=_turn):
+                if isinstance(step, Merged):
+                    told = self.compare(step, fleet, arms[0])
+                    alerts += [] if step.period in quiet else told
+                else:
+                    alerts += self._follow(step, scene)
         return alerts
+
+    def compare(self, merged: Merged, fleet: Fleet, arm: Arm) -> list[Alert]:
+        """The alerts about cohorts that a merged period leads to, by the model of `arm`, the first one of a rollout. A
+        cohort of which too little is known stays as it was."""
+        alerts: list[Alert] = []
+        for name, alert in cohorts.now(merged, arm, fleet):
+            before = self._open.get((name, Kind.COHORT.label))
+            if before is not None:
+                alert = cohorts.follow(before, alert, merged)
+            if alert is not None:
+                alerts += self._write(_said(alert, fleet), before)
+        return alerts
+
+    def _write(self, alert: Alert, before: Alert | None) -> list[Alert]:
+        """Keep the state of an alert about a cohort; answers it where it is to be written."""
+        if alert.state == "closed":
+            del self._open[_place(alert)]
+            self._changed[alert.id] = None
+            return [alert]
+        self._keep(alert)
+        return [alert] if before is None or alert.severity > before.severity else []
 
     def open(self) -> list[Alert]:
         """All open alerts, as they stand."""
@@ -115,6 +141,11 @@ class _Scene(NamedTuple):
     batch: Batch
     fleet: Fleet
     arms: Sequence[Arm]
+
+
+def _turn(step: Merged | _Change) -> tuple[int, int]:
+    """A period is merged before the reading that needs it, and after what followed the one before it."""
+    return (step.row, -1) if isinstance(step, Merged) else (step.row, step.waited)
 
 
 def _changes(outcome: Outcome) -> list[_Change]:
@@ -198,21 +229,11 @@ def _signals(change: _Change, place: int, scene: _Scene) -> list[SignalShare]:
     ]
 
 
-def severity_of(kind: Kind, level: float) -> int:
-    """1 to 4: 1 from the line on, 2 from level 1.5, 3 from 2, 4 from 3; a sensor fault is always 1.
-
-    >>> severity_of(Kind.FAULT, 2.4)
-    3
-    """
-    if kind == Kind.SENSOR:
-        return 1
-    return 1 + sum(level >= line for line in SEVERITY_LEVELS)
-
-
 def _short(value: np.float32) -> float:
     """A float32 as the shortest decimal that means it."""
     return float(str(value))
 
 
 def _place(alert: Alert) -> tuple[str, str]:
-    return alert.subject["vehicle"], alert.kind
+    (subject,) = alert.subject.values()
+    return subject, alert.kind

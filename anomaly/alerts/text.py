@@ -12,6 +12,11 @@ from anomaly.telemetry.records import Alert, SignalShare
 MOST_SIGNALS = 3
 _STRONG = ("fault", "abrupt", "born_ill", "cohort")
 """Kinds of which an alert says how strong it was at most."""
+_OPENING = {
+    "born_ill": "unlike others from the first day: ",
+    "abrupt": "suddenly: ",
+    "cohort": "moved, and the other cohorts did not: ",
+}
 
 _INSTANCE = re.compile(r"Left|Right|Front|Rear|Middle|DriverSide|PassengerSide|[A-Za-z]*\d+")
 """Branches by which the Vehicle Signal Specification tells like parts apart."""
@@ -46,7 +51,7 @@ def _told(alert: Alert, unit: TimeUnit) -> tuple[str, str]:
         began = when(alert.onset or alert.start, unit)
         asked = "" if alert.state == "closed" else f"normal since {began}? `anomaly feedback answer {alert.id}` says it"
         return f"changed for good: {deviations}", asked
-    opening = {"born_ill": "unlike others from the first day: ", "abrupt": "suddenly: "}.get(alert.kind, "")
+    opening = _OPENING.get(alert.kind, "")
     return f"{opening}{deviations}", f"level {alert.level:.3g}"
 
 

@@ -42,11 +42,14 @@ class Partial(NamedTuple):
 
 class Merged(NamedTuple):
     """What is known once `period` was merged: the medians of all signals over the last closed periods, float32[cohorts,
-    d] in healthy spreads, NaN where a cohort has too little; `keys` are the cohorts, in order of their names."""
+    d] in healthy spreads, NaN where a cohort has too little; `keys` are the cohorts, in order of their names. That was
+    before the reading at `row` of the batch; a period has `ticks`."""
 
     period: int
     keys: Sequence[str]
     medians: NDArray[np.float32]
+    row: int = 0
+    ticks: int = 0
 
 
 def summed(parts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:

@@ -173,7 +173,7 @@ class Engine:
             if attempt.stale < 0:
                 passed, end = attempt, end if attempt.row < end else len(batch)
                 told += self._look(passed.row) if attempt.row > rows[0] else []
-                if attempt.row < rows[1] and not self._merge_own():
+                if attempt.row < rows[1] and not self._merge_own(attempt.row):
                     break
                 continue
             self._state.restore(before)
@@ -182,10 +182,10 @@ class Engine:
         observed = arrays.first(made.observed, passed.row)
         return self._outcome(readings, made._replace(observed=observed), passed.applied, told)
 
-    def _merge_own(self) -> bool:
+    def _merge_own(self, row: int) -> bool:
         """What this engine counted in the next period is all there is; False where others count too."""
         if not self._apart:
-            self._merged.append(self._state.cohorts.merge())
+            self._merged.append(self._state.cohorts.merge()._replace(row=row, ticks=self._frame.period))
         return not self._apart
 
     def features(self, batch: Batch) -> Observed:
@@ -196,7 +196,7 @@ class Engine:
         applied = row = 0
         while row < len(batch):
             applied, row = self._observe(readings, (row, len(batch)), applied, observed)
-            if row < len(batch) and not self._merge_own():
+            if row < len(batch) and not self._merge_own(row):
                 break
         self._chain.applied(observed, applied)
         self._merged = []
@@ -317,7 +317,7 @@ class Engine:
 
     def merge(self, merged: Partial) -> None:
         """Of an engine that is apart: what all of them counted in the awaited period. StateError for another one."""
-        self._merged.append(self._state.cohorts.merge(merged))
+        self._merged.append(self._state.cohorts.merge(merged)._replace(ticks=self._frame.period))
 
     def _readings(self, batch: Batch) -> Readings:
         slots, new = self._state.slots(batch.vehicles)

@@ -55,12 +55,21 @@ class Checks(NamedTuple):
     """Thresholds of the kinds of alarm that have a share of the budget of their own; inf: that kind is off.
 
     `abrupt` is of the model's score of abrupt evidence, `born_ill` of the distance that `Frame.basis` measures,
-    `silence` counts the vehicle's own rhythms without a reading.
+    `silence` counts the vehicle's own rhythms without a reading, `cohort` is of the distance between a cohort and the
+    others, measured with `cohort_spread`, the usual one of each signal (see `anomaly.engine.cohort_check`).
     """
 
     abrupt: float = math.inf
     born_ill: float = math.inf
     silence: float = math.inf
+    cohort: float = math.inf
+    cohort_spread: tuple[float, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All of them in order; those of cohorts only where that check is on."""
+        own = (self.abrupt, self.born_ill, self.silence)
+        return (*own, self.cohort, *self.cohort_spread) if math.isfinite(self.cohort) else own
 
 
 class Model(NamedTuple):

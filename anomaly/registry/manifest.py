@@ -46,16 +46,23 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True):
     abrupt: float | None = None
     born_ill: float | None = None
     silence: float | None = None
+    cohort: float | None = None
+    cohort_spread: tuple[Positive, ...] = ()
 
     @classmethod
     def of(cls, checks: engine.Checks) -> Checks:
         """`checks` in the form that JSON can hold."""
-        return cls(**{name: _finite(value) for name, value in checks._asdict().items()})
+        limits = [_finite(value) for value in (checks.abrupt, checks.born_ill, checks.silence, checks.cohort)]
+        abrupt, born_ill, silence, cohort = limits
+        spread = checks.cohort_spread
+        return cls(abrupt=abrupt, born_ill=born_ill, silence=silence, cohort=cohort, cohort_spread=spread)
 
     def engine_checks(self) -> engine.Checks:
         """The thresholds as the engine takes them."""
-        told = {name: getattr(self, name) for name in engine.Checks._fields}
-        return engine.Checks(**{name: math.inf if value is None else value for name, value in told.items()})
+        abrupt, born_ill, silence, cohort = (
+            math.inf if value is None else value for value in (self.abrupt, self.born_ill, self.silence, self.cohort)
+        )
+        return engine.Checks(abrupt, born_ill, silence, cohort, self.cohort_spread)
 
 
 class Deciding(NamedTuple):
@@ -151,7 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def model_digest(model: bytes, frame: str, decides: Deciding) -> str:
     """Hex SHA-256 of all that decides: the ONNX bytes, the frame's digest, k, q_fleet, the threshold policy and the
     thresholds of the other kinds of alarm."""
-    numbers = (decides.k, decides.q_fleet, *decides.policy, *decides.checks)
+    numbers = (decides.k, decides.q_fleet, *decides.policy, *decides.checks.numbers)
     parts = [sha256(model), frame, *(float(value).hex() for value in numbers)]
     return sha256("\n".join(parts).encode())
 

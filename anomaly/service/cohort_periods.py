@@ -130,6 +130,15 @@ class Periods:
         missing = sorted(set(range(self._whose.partitions)) - set(there))
         return Partial(period, summed(parts)), missing
 
+    def speaker(self, period: int) -> int:
+        """The partition that tells the alerts of `period`: the lowest one that counted something in it."""
+        counted = [
+            number
+            for number, periods in self._told.items()
+            if any(message.counts for message in periods.get(period, {}).values())
+        ]
+        return min(counted, default=min(self._told, default=0))
+
     def close(self) -> None:
         """Let go of the connection."""
         self._reader.close()

@@ -120,6 +120,7 @@ class PartitionScorer:
         self._held = Held()
         self._late = self.engine.late
         self._said_left_out = False
+        self._quiet: set[int] = set()
 
     def begin(self, offset: int, now_s: float) -> None:
         """Read from `offset` on, where nothing says yet how far the partition is; that is written down at once."""
@@ -272,6 +273,8 @@ class PartitionScorer:
                 partition=self.partition, period=partial.period, missing=missing,
             )  # fmt: skip
         self.engine.merge(partial)
+        if periods.speaker(partial.period) != self.partition:
+            self._quiet.add(partial.period)
         self._fresh.control.append(control_row(offset, partial, missing, shared.frame.period))
         self._fresh.changed = True
         return True
@@ -300,16 +303,17 @@ class PartitionScorer:
         shared.metrics.late_for_cohorts.inc(self.engine.late - self._late)
         self._late = self.engine.late
         self._say_left_out()
-        if not len(batch):
-            return 0, 0
-        self._log_applied(outcome.applied, batch)
-        alerts = self.book.apply(outcome, batch, shared.fleet, arms)
+        alerts = self.book.apply(outcome, batch, shared.fleet, arms, self._quiet)
+        self._quiet = set()
         self._fresh.letters += [_alert_letter(shared.fleet.topic("alerts"), alert) for alert in alerts]
         if alerts:
             self._fresh.until(now_s + ALERT_WITHIN_S)
         for alert in alerts:
             shared.metrics.alerts.labels(alert.state).inc()
         say(alerts)
+        if not len(batch):
+            return 0, 0
+        self._log_applied(outcome.applied, batch)
         self._rows.add(outcome, batch, arms)
         shared.metrics.count(outcome)
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
-from training.figures import Decided, headline
+from training.figures import Decided, counted_with, headline
 
 Floats = NDArray[np.float64]
 DRAWS = 1_000
@@ -54,6 +54,7 @@ def _rows(past: Decided, start: int, stop: int) -> Decided:
     return past.take(np.arange(start, stop))._replace(
         faults=[fault for fault in past.faults if fault.code == code],
         shifts=[shift for shift in past.shifts if shift.code == code],
+        cohorts=[alarm for alarm in past.cohorts if not alarm.false or counted_with(alarm, past) == code],
     )
 
 
