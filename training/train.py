@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from anomaly.engine.cohort_check import why_off
 from anomaly.engine.frame import BLOCKS, Frame
 from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Checks, Manifest, Metric, Policy, Window
@@ -97,6 +98,7 @@ def _metrics(trained: Trained) -> dict[str, Metric]:
 def card(recipe: Recipe, trained: Trained) -> str:
     """The model card: what it is, what it was fitted on, how good it was on vehicles it was not fitted on."""
     fleet, history = recipe.fleet, recipe.history
+    off = why_off(fleet, trained.checks.cohort)
     lines = [
         f"# {fleet.name}: {trained.family}",
         "",
@@ -109,7 +111,7 @@ def card(recipe: Recipe, trained: Trained) -> str:
         f"- Threshold k = {trained.k:.3f} nats, healthy 95 % quantile {trained.q_fleet:.3f}; "
         f"{100 * trained.alarming_share:.2f} % of all readings would alarm.",
         f"- ONNX against the fitted estimator: {trained.parity:.1e}.",
-        *(f"- Note: {note}." for note in [*history.notes, *recipe.split.notes]),
+        *(f"- Note: {note}." for note in [*history.notes, *recipe.split.notes, *filter(None, [off])]),
         *chosen(trained.choice),
         "",
         "## On the later readings" if recipe.split.blocked else "## On the validation vehicles",

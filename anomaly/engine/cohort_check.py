@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,10 +10,21 @@ from numpy.typing import NDArray
 
 from anomaly.engine.cohorts import Merged
 from anomaly.engine.model import Checks
+from anomaly.fleet import Fleet
 
 Floats = NDArray[np.float64]
 FEWEST = 3
 """Of fewer cohorts nobody can say which one it is that moved."""
+OFF = (
+    "the check on whole cohorts is off: fewer than 3 cohorts of the history have enough vehicles; "
+    "its share of the budget goes to faults"
+)
+
+
+def why_off(fleet: Fleet, limit: float | None) -> str:
+    """OFF where the fleet file asks for the check, and a model with the threshold `limit` has it not; else empty."""
+    asked = fleet.context.cohort is not None and fleet.threshold.share.cohort > 0
+    return OFF if asked and (limit is None or math.isinf(limit)) else ""
 
 
 class Unlike(NamedTuple):

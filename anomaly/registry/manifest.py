@@ -46,7 +46,7 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True):
     abrupt: float | None = None
     born_ill: float | None = None
     silence: float | None = None
-    cohort: float | None = None
+    cohort: Positive | None = None
     cohort_spread: tuple[Positive, ...] = ()
 
     @classmethod
@@ -124,6 +124,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest = ""
     seal: Digest = ""
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        spread = len(self.checks.cohort_spread)
+        if self.checks.cohort is not None and spread != len(self.signals):
+            raise ValueError(f"checks.cohort_spread has {spread} numbers for {len(self.signals)} signals")
 
     @property
     def deciding(self) -> Deciding:

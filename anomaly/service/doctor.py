@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from anomaly import fleet as fleets
+from anomaly.engine.cohort_check import why_off
 from anomaly.errors import AnomalyError, DataError, PeerError, StateError
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
@@ -137,7 +138,8 @@ def _model(registry: Registry, fleet: Fleet) -> str:
     manifest = registry.verify(entry).manifest
     if tuple(fleet.signals) != manifest.signals:
         raise DataError(f"{entry.reference} was trained on other signals than the fleet file has; train again")
-    return f"{entry.reference} is whole, digest {manifest.digest[:12]}"
+    off = why_off(fleet, manifest.checks.cohort)
+    return f"{entry.reference} is whole, digest {manifest.digest[:12]}" + (f"; {off}" if off else "")
 
 
 def _disk(folder: Path) -> str:

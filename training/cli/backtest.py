@@ -70,7 +70,8 @@ def backtest(
         write_table(result.decisions, out)
     masked = ", ".join(f"{count:,} {name}" for name, count in result.masked.items() if count)
     head = f"{found.manifest.reference} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions"
-    _show(result.figures, fleet, [head, *([f"  masked values: {masked}"] if masked else [])], as_json)
+    said = [*([f"  masked values: {masked}"] if masked else []), *(f"  {alert.text}" for alert in result.cohorts)]
+    _show(result.figures, fleet, [head, *said], as_json)
 
 
 def _swept(fleet: Fleet, name: str, rows: list[Swept], as_json: bool) -> None:

@@ -26,6 +26,7 @@ def train(
     import msgspec
 
     from anomaly import fleet as fleets
+    from anomaly.engine.cohort_check import why_off
     from anomaly.registry.store import Registry
     from training.auto import train as fit
     from training.history import Sources, load_history, split_vehicles
@@ -42,6 +43,9 @@ def train(
     frame = champion_frame(registry, fleet) if keep_frame else None
     used = history.of([*parts.train, *parts.validation])
     trained = fit(fleet, used, parts, seed, frame)
+    off = why_off(fleet, trained.checks.cohort)
+    if off:
+        print(f"note: {off}", file=sys.stderr)
     manifest = publish(registry, Recipe(fleet, used, parts, seed), trained)
     if as_json:
         print(msgspec.json.encode(manifest).decode())
