@@ -130,6 +130,13 @@ def headline(past: Decided, fleet: Fleet) -> Figures:
     )
 
 
+def found_faults(past: Decided, fleet: Fleet) -> list[bool]:
+    """Whether each of the faults was detected, in their order."""
+    past = _by_vehicle(past)
+    rank = _rank(past.codes)
+    return [_find(past, rank, fault, fleet)[0] for fault in past.faults]
+
+
 def costs_by_vehicle(past: Decided, fleet: Fleet) -> NDArray[np.float64]:
     """What each vehicle that is there cost, float64[vehicles in order of code]: false alarms and missed faults."""
     past = _by_vehicle(past)

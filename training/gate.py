@@ -10,7 +10,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from training.backtest import backtest
-from training.figures import Figures, costs_by_vehicle
+from training.figures import Decided, Figures, costs_by_vehicle, headline
 from training.history import History
 
 MOST_FALSE_ALARMS = 2.0
@@ -34,12 +34,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def gate(fleet: Fleet, frame: Frame, champion: Model, challenger: Model, newest: History) -> Report:
     """Both models over the same vehicles and time; the challenger is refused for what a person would refuse it for."""
-    old, new = (backtest(fleet, frame, model, newest) for model in (champion, challenger))
-    worse = probability_worse(costs_by_vehicle(old.decided, fleet), costs_by_vehicle(new.decided, fleet))
+    old, new = (backtest(fleet, frame, model, newest).decided for model in (champion, challenger))
+    return judge(fleet, old, new)
+
+
+def judge(fleet: Fleet, old: Decided, new: Decided) -> Report:
+    """What the champion (`old`) and the challenger decided on the same past, paired by vehicle."""
+    worse = probability_worse(costs_by_vehicle(old, fleet), costs_by_vehicle(new, fleet))
+    champion, challenger = headline(old, fleet), headline(new, fleet)
     return Report(
-        reasons=_reasons(fleet, old.figures, new.figures, worse),
-        champion=old.figures,
-        challenger=new.figures,
+        reasons=_reasons(fleet, champion, challenger, worse),
+        champion=champion,
+        challenger=challenger,
         probability_worse=worse,
     )
 

@@ -41,12 +41,12 @@ def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
     return frame if (frame.signals, frame.regime, frame.features) == asked else None
 
 
-def publish(registry: Registry, recipe: Recipe, trained: Trained) -> Manifest:
-    """Put the model into the registry; it becomes champion only where there is none."""
+def publish(registry: Registry, recipe: Recipe, trained: Trained, more: str = "") -> Manifest:
+    """Put the model into the registry, `more` at the end of its card; it becomes champion only where there is none."""
     fleet = recipe.fleet
     aliases = registry.aliases(fleet.name)
     manifest = _manifest(recipe, trained, aliases.get("champion"))
-    files = {"model.onnx": trained.onnx, "card.md": card(recipe, trained).encode()}
+    files = {"model.onnx": trained.onnx, "card.md": f"{card(recipe, trained)}{more}".encode()}
     number = registry.publish(fleet.name, files, manifest, trained.frame.to_json())
     if "champion" not in aliases:
         registry.set_alias(fleet.name, "champion", number, "the first model")
