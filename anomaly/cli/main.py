@@ -39,7 +39,8 @@ COMMANDS: dict[str, Entry] = {
     ),
     "sql": Entry("anomaly.cli.sql:sql", "Ask a run in SQL: decisions, alerts, outcomes, labels, readings."),
     "experiment": Entry("training.cli.experiment:app", "Roll models out to a share of the vehicles, and back."),
-    "simulate": Entry("anomaly.cli.simulate:app", "Make a physical fleet that fails in known ways."),
+    "loop": Entry("training.cli.loop:app", "The autopilot: watch, retrain, gate, try, promote or roll back."),
+    "simulate": Entry("training.cli.loop:simulate_app", "Make a physical fleet that fails in known ways."),
     "warmup": Entry("anomaly.cli.warmup:warmup", "Compile the kernels once, so that a start is quick."),
     "doctor": Entry("anomaly.cli.doctor:doctor", "Check this machine, the fleet file and the broker."),
 }

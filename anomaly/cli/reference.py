@@ -24,14 +24,16 @@ def reference() -> str:
     return "\n".join([HEAD, *parts])
 
 
-def _commands() -> Iterator[tuple[str, TyperCommand]]:
+def _commands() -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
     for name in COMMANDS:
         command = resolve(name)
+        if isinstance(command, TyperGroup) and command.invoke_without_command:
+            yield name, command
         inner = command.commands.items() if isinstance(command, TyperGroup) else [("", command)]
         yield from ((f"{name} {part}".strip(), own) for part, own in inner if isinstance(own, TyperCommand))
 
 
-def _help(name: str, command: TyperCommand) -> str:
+def _help(name: str, command: TyperCommand | TyperGroup) -> str:
     context = command.context_class(command, info_name=f"anomaly {name}", terminal_width=100, max_content_width=100)
     return command.get_help(context).strip()
 

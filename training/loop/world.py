@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly import settings
 from anomaly.fleet import Fleet, Name, Share
-from anomaly.simulator import SimulationConfig, Simulation, batch, simulate
+from anomaly.simulator import Simulation, SimulationConfig, batch, simulate
 from anomaly.simulator.files import fleet_toml
 from anomaly.simulator.signals import SCORED
 from anomaly.telemetry.batch import Batch
@@ -140,7 +140,7 @@ def build_year(file: WorldFile, seed: int, fleet_file: Path) -> World:
     """The world of a seed; its fleet file, the simulator's own, is written to `fleet_file`."""
     old = simulate(_fleet_config(file), seed)
     fleet_file.write_text(fleet_toml(old.config), encoding="utf-8")
-    fleet = msgspec.structs.replace(settings.load(fleet_file, Fleet))
+    fleet = _slower(settings.load(fleet_file, Fleet), file)
     sigma = _sigma(old)
     parts = [_stepped(old, file, sigma, seed)]
     events = [_event(row) for row in old.events.to_pylist()]
@@ -163,6 +163,11 @@ def build_year(file: WorldFile, seed: int, fleet_file: Path) -> World:
     known = [_label(row) for row in old.labels.to_pylist() if row["reported_at"] < begin]
     audited = _audit(file, seed, codes, readings.ts, begin)
     return World(file, fleet, seed, begin, end, readings, names, codes, events, known, failures, audited)
+
+
+def _slower(fleet: Fleet, file: WorldFile) -> Fleet:
+    """The fleet file with readings that may be as late as the next is early."""
+    return msgspec.structs.replace(fleet, quality=msgspec.structs.replace(fleet.quality, grace=file.every))
 
 
 def _fleet_config(file: WorldFile) -> SimulationConfig:
