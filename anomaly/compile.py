@@ -59,7 +59,16 @@ def kernel(function: F) -> F:
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    compiled = njit(error_model="numpy", _nrt=False, forceinline=True)(function)
+    return _compiled(function, forceinline=True)
+
+
+def rare(function: F) -> F:
+    """A kernel for what happens seldom: it is called, not copied into each that calls it, which saves compiling."""
+    return _compiled(function, forceinline=False)
+
+
+def _compiled(function: F, forceinline: bool) -> F:
+    compiled = njit(error_model="numpy", _nrt=False, forceinline=forceinline)(function)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     ABRUPT_ALARMS,
@@ -38,7 +38,7 @@ def forget(slot: int, j: int, state: State) -> None:
         state.f4[slot, at.quick + j] = F4(0.0)
 
 
-@kernel
+@rare
 def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[np.float32]) -> None:
     """End of burn-in: the sums become prior + gain (own mean - prior), a signal seen less often being trusted less."""
     signals = frame.prior.shape[0]
@@ -59,7 +59,7 @@ def own_baseline(slot: int, frame: FrameArrays, state: State, scratch: NDArray[n
         forget(slot, j, state)
 
 
-@kernel
+@rare
 def birth(slot: int, frame: FrameArrays, state: State, cohorts: Cohorts, scratch: NDArray[np.float32]) -> np.float32:
     """How far a vehicle in its burn-in is from how vehicles are born; the formula is that of `Frame.basis`.
 
@@ -89,7 +89,7 @@ def birth(slot: int, frame: FrameArrays, state: State, cohorts: Cohorts, scratch
     return F4(np.sqrt(total / F4(signals)))
 
 
-@kernel
+@rare
 def relearn(slot: int, frame: FrameArrays, learning: bool, state: State, out: Observed) -> None:
     """Signals that learn their baseline again while the vehicle goes on: as in burn-in, each by itself."""
     at = state.at

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     CONFIRMED,
@@ -146,7 +146,7 @@ def is_record(slot: int, signals: int, mean: np.float32, state: State) -> bool:
     return bool(mean > highest)
 
 
-@kernel
+@rare
 def conform(  # noqa: PLR0913  # a kernel: arrays in named tuples
     i: int,
     slot: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly.compile import kernel
+from anomaly.compile import rare
 from anomaly.engine.baseline import forget
 from anomaly.engine.conformal import forget_past
 from anomaly.engine.events import Action
@@ -30,7 +30,7 @@ RESTART, UNDO, BEGIN, END = int(Action.RESTART), int(Action.UNDO), int(Action.BE
 CONFIRM, ANSWER, ACCEPT, RETIRE = int(Action.CONFIRM), int(Action.ANSWER), int(Action.ACCEPT), int(Action.RETIRE)
 
 
-@kernel
+@rare
 def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> None:
     """Forget what is normal of the event's signals, and keep what it was; threshold and episodes go on."""
     signals = waiting.signals.shape[1]
@@ -60,7 +60,7 @@ def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting)
         state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
 
 
-@kernel
+@rare
 def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> None:
     """Put the baseline back that the vehicle had before its last restart, if that is the one to undo.
 
@@ -93,7 +93,7 @@ def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) ->
         state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
 
 
-@kernel
+@rare
 def maintain(slot: int, action: int, state: State) -> int:
     """Maintenance begins or ends, or the vehicle retired: silence is meant."""
     times = int(state.u1[slot, MAINTENANCE])
@@ -104,7 +104,7 @@ def maintain(slot: int, action: int, state: State) -> int:
     return EXCUSED
 
 
-@kernel
+@rare
 def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> int:
     """One event takes effect; answers the bits of `note` that it leads to."""
     action = waiting.action[event]

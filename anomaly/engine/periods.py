@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.layout import (
     AHEAD,
     BINS,
@@ -42,7 +42,7 @@ from anomaly.engine.layout import (
 )
 
 
-@kernel
+@rare
 def begin(period: int, cohorts: Cohorts) -> None:
     """Open `period` with nothing known of any before it."""
     calendar = cohorts.calendar
@@ -85,7 +85,7 @@ def enough_passed(p: int, cohorts: Cohorts) -> bool:
     return bool(10 * passed >= reached and passed >= min(2, reached))
 
 
-@kernel
+@rare
 def move_on(before: int, ts: int, period: int, grace: int, cohorts: Cohorts) -> None:
     """A vehicle goes on from `before` (NEVER: it is new) to `ts`; the open period is closed if that was the last of it.
 
@@ -171,7 +171,7 @@ def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, 
     return 0, 0
 
 
-@kernel
+@rare
 def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
     """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
 

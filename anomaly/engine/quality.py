@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD_RUN,
@@ -110,7 +110,7 @@ def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) 
         out.scratch[3, which] = F4(0.0)
 
 
-@kernel
+@rare
 def drop_out(i: int, slot: int, limits: Limits, state: State, out: Observed) -> None:
     """Signals that the vehicle used to send, and that have been silent for too long."""
     at = state.at

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.baseline import forget
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
@@ -60,7 +60,7 @@ def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.
     return q
 
 
-@kernel
+@rare
 def tell(change: int, i: int, kind: int, slot: int, at: Episode, state: State, changes: int, out: Settled) -> int:
     """Write a change of an episode down, as it stands; answers how many changes there are now."""
     start = state.i8[slot, at.start]
@@ -115,7 +115,7 @@ def follow(
     return changes
 
 
-@kernel
+@rare
 def shift(i: int, slot: int, frame: FrameArrays, state: State, changes: int, out: Settled) -> int:
     """The vehicle has been in alarm for so long that this is how it is now: its episode ends, another alert opens that
     waits for an answer, and what is normal moves by the evidence gathered.
@@ -138,7 +138,7 @@ def shift(i: int, slot: int, frame: FrameArrays, state: State, changes: int, out
     return changes
 
 
-@kernel
+@rare
 def answer(i: int, slot: int, ts: int, state: State, changes: int, out: Settled) -> int:
     """A lasting shift that waited for it is answered."""
     if state.u1[slot, FLAGS] & SHIFTED == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, rare
 from anomaly.engine.layout import (
     F4,
     FLAGS,
@@ -42,7 +42,7 @@ def limit(since: int, rhythm: np.float32, times: np.float32) -> int:
     return since + int(np.float64(rhythm) * np.float64(times))
 
 
-@kernel
+@rare
 def speak(
     i: int,
     slot: int,
