@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.kafka.broker import Broker, shared, unavailable
 
@@ -18,6 +19,13 @@ def missing(what: str, variable: str) -> None:
     if os.environ.get(variable) == "1":
         pytest.fail(f"{what}, and {variable}=1 demands it")
     pytest.skip(what)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that a test runs in its own process says where logs go, and that is gone for the next test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

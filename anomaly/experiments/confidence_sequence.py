@@ -54,7 +54,7 @@ def critical_z(information: float, optimum: float, alpha: float) -> float:
     """How many standard errors wide the sequence is to either side; infinite without information.
 
     >>> round(critical_z(200.0, 200.0, 0.05), 2)
-    3.03
+    3.04
     """
     if information <= 0.0:
         return math.inf

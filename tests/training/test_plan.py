@@ -96,5 +96,5 @@ def test_a_shadow_is_not_planned_by_the_past(tmp_path: Path) -> None:
     """A person is told why, and that nothing is risked by a start."""
     control, treatment = file().arms
     tried = file(arms=[control, msgspec.structs.replace(treatment, mode="shadow")])
-    with pytest.raises(ConfigError, match=r"new is a shadow, .* start it"):
+    with pytest.raises(ConfigError, match=r"new is a shadow: .* start it"):
         read_past(tmp_path, world.fleet(), tried)
