@@ -23,6 +23,7 @@ from benchmarks import (
     goals,
     kafka,
     latency,
+    loop,
     memory,
     mutation,
     path,
@@ -55,6 +56,7 @@ NOTES: dict[str, Callable[[Worlds], list[str]]] = {
     "audit": audit.run,
     "experiments": experiments.run,
     "feedback": feedback.run,
+    "loop": loop.run,
     "shadow": shadow.run,
 }
 LIBRARIES = ("numba", "numpy", "onnxruntime", "pyarrow", "msgspec", "river", "kafka-python", "confluent-kafka")

@@ -108,3 +108,14 @@ def killed_often(folder: Path, places: Sequence[str], cycles: int) -> int:
         place.registry.load(place.registry.resolve("bus@champion"))
     run_until(folder, cycles)
     return killed
+
+
+def story(folder: Path) -> object:
+    """What was done: the trail, the models, whom the champion was, which aliases are left."""
+    place = place_of(folder)
+    store = Store(place.folder / "loop.db")
+    trail = [(one.cycle, one.left, one.entered) for one in store.trail()]
+    store.close()
+    digests = [place.registry.manifest(entry).digest for entry in place.registry.entries("bus")]
+    champions = [change.number for change in place.registry.history("bus") if change.alias == "champion"]
+    return trail, digests, champions, place.registry.aliases("bus")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import DataError, UsageError
-from tests.training.killed_loop import killable_steps, killed_often, place_of, run_killed, run_until
+from tests.training.killed_loop import killable_steps, killed_often, place_of, run_killed, run_until, story
 from training.loop.machine import NEXT, PLACES, STATES, Facts, Machine, Store, Went
 
 CYCLES = 2
@@ -21,17 +21,6 @@ def test_killed_at_every_place_no_step_is_done_twice_and_none_skipped(tmp_path: 
     place_of(tmp_path / "whole")
     run_until(tmp_path / "whole", CYCLES)
     assert story(tmp_path / "killed") == story(tmp_path / "whole")
-
-
-def story(folder: Path) -> object:
-    """What was done: the trail, the models, whom the champion was, which aliases are left."""
-    place = place_of(folder)
-    store = Store(place.folder / "loop.db")
-    trail = [(one.cycle, one.left, one.entered) for one in store.trail()]
-    store.close()
-    digests = [place.registry.manifest(entry).digest for entry in place.registry.entries("bus")]
-    champions = [change.number for change in place.registry.history("bus") if change.alias == "champion"]
-    return trail, digests, champions, place.registry.aliases("bus")
 
 
 def test_the_trail_tells_every_step_in_order(tmp_path: Path) -> None:
