@@ -40,6 +40,17 @@ class _Regimes:
         regime[order] = np.where(latest >= begins, nearest[order][latest], 0)
         return regime
 
+    def reach(self, values: Floats) -> tuple[float, ...]:
+        """How far readings lie from the center that is nearest to them, in spreads: a tenth beyond the farthest of each
+        regime, and a twentieth of a spread at least. Empty without any regime signal."""
+        if not values.shape[1]:
+            return ()
+        known = values[np.isfinite(values).any(axis=1)]
+        distance = np.nansum(((known[:, None, :] - self.center) / self.scale) ** 2, axis=2)
+        nearest, farthest = distance.argmin(axis=1), np.zeros(len(self.center))
+        np.maximum.at(farthest, nearest, np.sqrt(distance.min(axis=1)))
+        return tuple(np.maximum(1.1 * farthest, 0.05).tolist())
+
 
 def usual_gap(codes: NDArray[np.int64], ts: NDArray[np.int64]) -> float:
     """The 99 % point of the ticks between two readings of a vehicle; rows in order of time. 0 where there are none."""
@@ -98,6 +109,7 @@ def fit_frame(
         between=tuple(spread.tolist()),
         step=_isolated_steps(z, codes, healthy),
         rhythm=rhythm,
+        reach=regimes.reach(values[:, signals:]),
     )
 
 

@@ -28,7 +28,7 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
-REASONS = ("", "missing", "range", "step", "stuck", "dropout")
+REASONS = ("", "missing", "range", "step", "stuck", "dropout", "unseen_regime")
 
 
 Recall = Callable[[Sequence[str]], Sequence[Event]]

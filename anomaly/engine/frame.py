@@ -40,6 +40,7 @@ class FrameArrays(NamedTuple):
     between: NDArray[np.float32]
     step: NDArray[np.float32]
     rhythm: np.float32
+    reach: NDArray[np.float64]
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     which the noise of a reading is 1 and vehicles differ by t, the distance is sqrt(mean(u^2 / (t + 1/n))); empty: not
     judged. `step` is how far, in healthy spreads, one signal alone may be from its evidence before its sensor is at
     fault (0: any). `rhythm` is the 99 % point of the ticks between two readings of a vehicle (0: silence is no matter).
+    `reach[r]` is how far from center r, in spreads, a reading may be before its regime is one that training has not
+    seen (empty: as far as it likes); thresholds are half as much again there.
     """
 
     signals: tuple[str, ...]
@@ -79,6 +82,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     between: tuple[float, ...] = ()
     step: tuple[float, ...] = ()
     rhythm: float = 0.0
+    reach: tuple[float, ...] = ()
     version: int = VERSION
 
     @property
@@ -100,8 +104,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         return self.quick + (-(-len(self.signals) // 8) * 8 if self.abrupt_time_constant else 0)
 
     def to_json(self) -> bytes:
-        """The artefact's bytes; its digest is their SHA-256."""
-        return msgspec.json.encode(self, order="deterministic")
+        """The artefact's bytes; its digest is their SHA-256. An empty `reach`, as of older frames, is left out."""
+        fields = msgspec.to_builtins(self)
+        if not self.reach:
+            del fields["reach"]
+        return msgspec.json.encode(fields)
 
     @classmethod
     def from_json(cls, data: bytes) -> Frame:
@@ -139,4 +146,5 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             between=np.array(self.between, np.float32),
             step=np.array([size or np.inf for size in self.step or [0.0] * signals], np.float32),
             rhythm=np.float32(self.rhythm),
+            reach=np.array(self.reach or [np.inf] * regimes, np.float64) ** 2,
         )

@@ -23,18 +23,20 @@ HEADER_BYTES = 100
 
 # Bits of FLAGS: a fault is confirmed, some signals learn their baseline again, the running episode is of kind born_ill,
 # a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are,
-# the vehicle was retired.
-CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED = 1, 2, 4, 8, 16, 32, 64
+# the vehicle was retired, its first burn-in is over.
+CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED, GROWN = 1, 2, 4, 8, 16, 32, 64, 128
 
 # Bits of `Observed.note`: what of a reading's moment the second pass has to know.
-IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE = 1, 2, 4, 8, 16, 32, 64
+IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE, UNSEEN = 1, 2, 4, 8, 16, 32, 64, 128
 
 RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
 SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it
 BORN_FROM = 10  # the first reading at which a vehicle can be found born ill
 
 # Reasons for a masked value; 0 is a good one.
-MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 6
+MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 7
+STRANGE = 6  # no reason of a value: readings in a regime that training has not seen, counted beside them
+WIDER = F4(1.5)  # what the thresholds of such a reading are multiplied by
 
 # What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row;
 # and the event time at which silent vehicles are looked for again.

@@ -26,6 +26,7 @@ from anomaly.engine.layout import (
     F4,
     FAST,
     FLAGS,
+    GROWN,
     HEAD,
     IN_EPISODE,
     IN_FAULT,
@@ -43,6 +44,8 @@ from anomaly.engine.layout import (
     RHYTHM,
     SLOW,
     STOPPED,
+    STRANGE,
+    UNSEEN,
     USED,
     Cohorts,
     Limits,
@@ -150,6 +153,18 @@ def widen(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) ->
         fast, slow = state.f4[slot, at.fast + j], state.f4[slot, at.slow + j]
         state.f4[slot, at.fast + j] = fast + FAST * (deviation - fast) if used else fast
         state.f4[slot, at.slow + j] = slow + SLOW * (deviation - slow) if used else slow
+
+
+@kernel
+def is_unseen(values: NDArray[np.float32], i: int, regime: int, frame: FrameArrays) -> bool:
+    """Whether a reading is farther from its regime, in the regime signals that are there, than any in training."""
+    signals = frame.mean.shape[1]
+    distance = np.float64(0.0)
+    for c in range(frame.center.shape[1]):
+        x = np.float64(values[i, signals + c])
+        step = (x - frame.center[regime, c]) * frame.inv_scale[c]
+        distance += step * step if np.isfinite(x) else np.float64(0.0)
+    return bool(distance > frame.reach[regime])
 
 
 @kernel
@@ -311,6 +326,9 @@ def observe(
             warm = state.i4[slot, COUNT] >= frame.burn_in
             period = enter_period(cohort, out.since[i], ts, frame.period, warm, cohorts)
         note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
+        if is_unseen(readings.values, i, out.regime[i], frame):
+            note |= UNSEEN
+            out.masked[STRANGE] += 1
         if not frame.conformal:
             gather(i, slot, frame, limits, state, out)
         out.note[i] = note
@@ -323,8 +341,11 @@ def observe(
         if learns:
             state.i4[slot, COUNT] = count + 1
         if learns and count < frame.burn_in:
-            if frame.between.shape[0] > 0 and count + 1 >= min(BORN_FROM, frame.burn_in):
+            born = state.u1[slot, FLAGS] & GROWN == 0
+            if frame.between.shape[0] > 0 and born and count + 1 >= min(BORN_FROM, frame.burn_in):
                 out.ill[i] = birth(slot, frame, state, cohorts, out.scratch)
+            if count + 1 == frame.burn_in:
+                state.u1[slot, FLAGS] |= np.uint8(GROWN)
             if count + 1 == frame.burn_in and not frame.conformal:
                 own_baseline(slot, frame, state, out.scratch)
     return applied

@@ -33,6 +33,8 @@ from anomaly.engine.layout import (
     SHIFT_START,
     SHIFTED,
     STIRRED,
+    UNSEEN,
+    WIDER,
     Episode,
     Observed,
     Policies,
@@ -214,15 +216,18 @@ def settle(
         judged = note & IN_MAINTENANCE == 0
         if warm:
             threshold *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+        wider = WIDER if note & UNSEEN else F4(1.0)
+        threshold *= wider
+        born_line, abrupt_line = policies.k_born_ill[arm] * wider, policies.k_abrupt[arm] * wider
         fault = warm and judged and score > threshold
-        ill = not warm and judged and observed.ill[i] > policies.k_born_ill[arm]
-        abrupt = has_quick and warm and judged and abrupt_scores[i] > policies.k_abrupt[arm]
+        ill = not warm and judged and observed.ill[i] > born_line
+        abrupt = has_quick and warm and judged and abrupt_scores[i] > abrupt_line
         sensor = False
         for j in range(observed.reason.shape[1]):
             sensor = sensor or observed.reason[i, j] > MISSING
         sensor = sensor and judged
         level = score / threshold
-        calm = not (opened or fault or abrupt or note & IN_FAULT > 0)
+        calm = not (opened or fault or abrupt or note & (IN_FAULT | UNSEEN) > 0)
         if warm and judged and (calm or policies.gate[arm] == np.inf):
             quantiles[model, slot] = adapt(q, score, arm, policies)
         if note & ANSWERED:
@@ -238,10 +243,10 @@ def settle(
         kind = 0
         if judged:
             kind = FAULT if fault else (BORN_ILL if ill else 0)
-            own = observed.ill[i] / policies.k_born_ill[arm] if ill else level
+            own = observed.ill[i] / born_line if ill else level
             changes = main_episode(i, slot, ts, kind, own, gap, changes, state, out)
             if has_quick:
-                own = abrupt_scores[i] / policies.k_abrupt[arm]
+                own = abrupt_scores[i] / abrupt_line
                 changes = follow(quick, ABRUPT, abrupt, i, slot, ts, own, gap, changes, state, out)
             changes = follow(SENSOR_EPISODE, SENSOR, sensor, i, slot, ts, level, gap, changes, state, out)
         out.start[i], out.nth[i] = 0, 0
@@ -259,10 +264,10 @@ def settle(
         if run >= lasting > 0 and note & IN_FAULT == 0:
             shifted = True
             changes = shift(i, slot, frame, state, changes, out)
-        if ill and observed.ill[i] / policies.k_born_ill[arm] > level:
-            score, threshold = observed.ill[i], policies.k_born_ill[arm]
-        if abrupt and abrupt_scores[i] / policies.k_abrupt[arm] > level:
-            score, threshold = abrupt_scores[i], policies.k_abrupt[arm]
+        if ill and observed.ill[i] / born_line > level:
+            score, threshold = observed.ill[i], born_line
+        if abrupt and abrupt_scores[i] / abrupt_line > level:
+            score, threshold = abrupt_scores[i], abrupt_line
         out.score[i] = score
         out.threshold[i] = threshold
         out.level[i] = score / threshold

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly.compile import kernel
 from anomaly.engine.arrays import policies
-from anomaly.engine.layout import F4, IN_FAULT, IN_MAINTENANCE, Observed, Policies
+from anomaly.engine.layout import F4, IN_FAULT, IN_MAINTENANCE, UNSEEN, WIDER, Observed, Policies
 from anomaly.engine.model import Arm, Model
 from anomaly.engine.outcome import NO_SHADOWS, Decisions, Kind, Shadows
 from anomaly.engine.settle import adapt
@@ -52,9 +52,10 @@ def overshadow(
         judged = observed.note[i] & IN_MAINTENANCE == 0
         if warm:
             line *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+        line *= WIDER if observed.note[i] & UNSEEN else F4(1.0)
         threshold[place] = line
         alarm[place] = warm and judged and scores[place] > line
-        calm = not (left > F4(0.0) or alarm[place] or observed.note[i] & IN_FAULT > 0)
+        calm = not (left > F4(0.0) or alarm[place] or observed.note[i] & (IN_FAULT | UNSEEN) > 0)
         if warm and judged and (calm or policies.gate[arm] == F4(np.inf)):
             own[model, slot] = adapt(q, scores[place], arm, policies)
         if judged:

@@ -73,14 +73,16 @@ class Reference:
         ill = 0.0
         if not vehicle.maintenance and (warm or not vehicle.confirmed):
             vehicle.seen += 1
-            ill = 0.0 if warm else self._birth(vehicle, used)
+            ill = 0.0 if warm or vehicle.grown else self._birth(vehicle, used)
             if vehicle.seen == self.frame.burn_in:
+                vehicle.grown = True
                 self._own_baseline(vehicle)
         if answered and vehicle.shifted is not None:
             times = vehicle.shifted, ts, vehicle.shifted
             self._tell(row, Kind.LASTING_SHIFT, Change.CLOSED, vehicle.fault, times)
             vehicle.shifted = None
-        self._settle(vehicle, row, ts, warm, (ill, seen.refused))
+        wider = 1.5 if self._is_unseen(vehicle.regime, values[d:]) else 1.0
+        self._settle(vehicle, row, ts, warm, (ill, seen.refused, wider))
 
     def _accept(self, vehicle: Vehicle, ts: int) -> int:
         if ts <= vehicle.last_ts:
@@ -145,6 +147,11 @@ class Reference:
             for center in self.arrays.center
         ]
         return int(np.argmin(distances))
+
+    def _is_unseen(self, regime: int, place: list[float]) -> bool:
+        spreads = (np.array(place) - self.arrays.center[regime]) * self.arrays.inv_scale
+        reach = self.frame.reach[regime] if self.frame.reach else math.inf
+        return bool(np.nansum(np.where(np.isfinite(spreads), spreads, 0.0) ** 2) > reach**2)
 
     def _judge(self, vehicle: Vehicle, j: int, value: float) -> str:
         signal, last = self.signals[j], vehicle.last[j]
@@ -263,22 +270,24 @@ class Reference:
     def _score(self, scorer: Scorer | None) -> float:
         return float(scorer.score(np.array([self.features[-1]], np.float32))[0]) if scorer else 0.0
 
-    def _settle(self, vehicle: Vehicle, row: int, ts: int, warm: bool, found: tuple[float, bool]) -> None:
+    def _settle(self, vehicle: Vehicle, row: int, ts: int, warm: bool, found: tuple[float, bool, float]) -> None:
         model, policy, checks = self.model, self.model.policy, self.model.checks
         score, threshold, quick = self._score(model.scorer), model.k, self._score(model.abrupt)
-        ill, refused = found
+        ill, refused, wider = found
+        born, abrupt = checks.born_ill * wider, checks.abrupt * wider
         if warm:
             threshold *= min(max(vehicle.q / model.q_fleet, policy.low), policy.high)
+        threshold *= wider
         said, judged = Said(score, threshold, 0, set()), not vehicle.maintenance
         lines = {
-            Kind.BORN_ILL: (ill, checks.born_ill, judged and not warm and ill > checks.born_ill),
+            Kind.BORN_ILL: (ill, born, judged and not warm and ill > born),
             Kind.FAULT: (score, threshold, judged and warm and score > threshold),
-            Kind.ABRUPT: (quick, checks.abrupt, judged and warm and quick > checks.abrupt),
+            Kind.ABRUPT: (quick, abrupt, judged and warm and quick > abrupt),
             Kind.SENSOR: (1.0, 1.0, judged and refused),
         }
         said.kinds = {kind for kind, (_, _, hit) in lines.items() if hit}
         wrong = said.kinds - {Kind.SENSOR}
-        if warm and judged and not (vehicle.in_episode or wrong or vehicle.confirmed):
+        if warm and judged and not (vehicle.in_episode or wrong or vehicle.confirmed or wider > 1.0):
             self._adapt(vehicle, score)
         for kind in (Kind.BORN_ILL, Kind.ABRUPT):
             value, line, hit = lines[kind]

@@ -28,6 +28,16 @@ def test_a_vehicle_born_ill_is_found_from_its_tenth_reading_on_and_a_healthy_one
     assert not found["healthy"].decisions.kind.any()
 
 
+def test_a_birth_is_judged_once() -> None:
+    """What a service left is the vehicle's new normal, however unlike the fleet it is: that is no second birth."""
+    frame = world.checked(burn_in=15)
+    engine = world.engine(world.checked_arm(frame), text=world.CHECKED, made=frame)
+    engine.add_events([Event("e", "v0", 200)])
+    decisions = engine.decide(readings([NORMAL] * 20 + [ILL] * 20)).decisions
+    assert (decisions.warm[20:34] < 1.0).all()
+    assert not decisions.kind.any()
+
+
 def test_a_vehicle_that_sends_less_is_judged_by_what_it_sent() -> None:
     """A signal that is never there says nothing about a birth."""
     frame = world.checked(burn_in=15)

@@ -11,6 +11,19 @@ from tests.engine.world import NORMAL, readings
 FRAME = world.frame(step=(5.0, 5.0, 5.0))
 
 
+def test_a_regime_that_training_has_not_seen_is_counted_and_judged_by_a_wider_threshold() -> None:
+    """Farther from its regime than any reading of training: half as much again is needed for an alarm."""
+    made = world.frame(reach=(0.6, 0.6), cohort=None, period=0)
+    decided = {}
+    for load in (0.2, 0.4):
+        engine = world.engine(made=made)
+        decided[load] = engine.decide(readings([(*NORMAL[:3], load)] * 20))
+    near, far = decided[0.2], decided[0.4]
+    assert (near.masked["unseen_regime"], far.masked["unseen_regime"]) == (0, 20)
+    assert (far.decisions.threshold[:6] == np.float32(1.5) * near.decisions.threshold[:6]).all()
+    assert (far.decisions.score == near.decisions.score).all()
+
+
 def test_a_jump_of_one_signal_alone_is_its_sensors_fault_and_never_learned() -> None:
     """It is masked, counted, named, and leaves what a gap would have left."""
     engine, gap = world.engine(made=FRAME), world.engine(made=FRAME)

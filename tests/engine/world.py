@@ -109,6 +109,7 @@ def checked(abrupt: bool = True, **changes: object) -> Frame:
         "between": (0.3, 0.2, 0.4),
         "step": (9.0, 0.0, 5.0),
         "rhythm": 40.0,
+        "reach": (0.6, 0.9),
     }
     return frame(**(checks | changes))
 
@@ -193,7 +194,8 @@ def stream(seed: int, count: int, vehicles: int = 45) -> Batch:
 
 
 def eventful(seed: int, count: int) -> Batch:
-    """Few vehicles, one in nearly half of all rows: faults that last, abrupt ones, bad births, signals that stop."""
+    """Few vehicles, one in nearly half of all rows: faults that last, abrupt ones, bad births, signals that stop, and
+    readings in a regime that nobody has seen."""
     batch = stream(seed, count, vehicles=6)
     rng = np.random.default_rng(seed)
     values, who = batch.values.copy(), np.array([int(name[1:]) for name in batch.vehicles])
@@ -203,6 +205,7 @@ def eventful(seed: int, count: int) -> Batch:
     values[(who == 3) & (part <= 2)] += np.float32([4.0, 7.0, 3.0, 0.0])
     values[(who == 4) & (part >= 7), 0] = np.nan
     values[rng.random(count) < 0.02, :3] += np.float32([5.0, 20.0, 0.0])
+    values[rng.random(count) < 0.1, 3] += np.float32(0.4)
     return batch_of(batch, values)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from anomaly import fleet as fleets
+from anomaly.fleet import Fleet
 from anomaly.simulator import SCENARIOS, scenario, write
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
+from anomaly.telemetry.survey import survey
 from training.history import Split, known_at, make_history
 from training.suites.baselines import at_budget, gaussian_adapting, look
 from training.suites.case import Case, Played, train_and_test
@@ -125,9 +127,7 @@ def fleet_case(name: str, seed: int, vehicles: int = VEHICLES) -> Case:
         place = Path(folder)
         write(config, seed, place)
         fleet = fleets.load(place / "fleet.toml")
-        fleet = msgspec.structs.replace(
-            fleet, context=msgspec.structs.replace(fleet.context, cohort=("type", "region"))
-        )
+        fleet = _as_init_would(fleet, place / "history.parquet")
         batch = inspect_history(place / "readings.parquet", fleet).batch
         events = read_events(place / "events.parquet", fleet) if _rows_of(place / "events.parquet") else []
         labels = read_labels(place / "labels.parquet", fleet) if _rows_of(place / "labels.parquet") else []
@@ -140,6 +140,16 @@ def fleet_case(name: str, seed: int, vehicles: int = VEHICLES) -> Case:
     newcomers = sorted(set(test.names) - set(known.names))
     split = Split(order[:a].tolist(), order[a:b].tolist(), [*order[b:].tolist(), *newcomers])
     return Case(fleet, known.of([*split.train, *split.validation]), split, test, seed)
+
+
+def _as_init_would(fleet: Fleet, history: Path) -> Fleet:
+    """The simulator's fleet file with the stuck limits that `init` finds in the history."""
+    found = {one.name: one.stuck_after for one in survey(history, fleet.fleet.vehicle, fleet.fleet.time).signals}
+    signals = {
+        name: msgspec.structs.replace(signal, stuck_after=found.get(name, 0)) for name, signal in fleet.signals.items()
+    }
+    context = msgspec.structs.replace(fleet.context, cohort=("type", "region"))
+    return msgspec.structs.replace(fleet, signals=signals, context=context)
 
 
 def _rows_of(path: Path) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from anomaly.engine.frame import Frame
 from anomaly.errors import GateError
+from anomaly.fleet import Shares
 from training.history import History
 from training.suites.baselines import BASELINES, always, at_budget, look, naive_adaptive
 from training.suites.case import Case, Played, train_and_test
@@ -81,7 +82,15 @@ def _without(part: Part, case: Case, frame: Frame, budgets: tuple[float, ...]) -
 
 
 def _offline(case: Case) -> Case:
-    return _frozen(_without_cohort(case) or case)
+    """Without what is learned online, and without the checks that have a kind of alarm of their own."""
+    plain = {
+        name: msgspec.structs.replace(signal, min=None, max=None, max_step=None, stuck_after=0)
+        for name, signal in case.fleet.signals.items()
+    }
+    shares = Shares(born_ill=0.0, cohort=0.0, abrupt=0.0, silence=0.0)
+    alerts = msgspec.structs.replace(case.fleet.alerts, lasting_after=0)
+    made = _frozen((_without_cohort(case) or case).with_fleet(signals=plain, alerts=alerts))
+    return made.with_fleet(threshold=msgspec.structs.replace(made.fleet.threshold, share=shares))
 
 
 def _without_regime(case: Case) -> Case | None:
@@ -127,7 +136,8 @@ def _cohortless(frame: Frame) -> Frame:
 
 
 def _alone(frame: Frame) -> Frame:
-    return _cohortless(no_baseline(frame))
+    bare = _cohortless(no_baseline(frame))
+    return msgspec.structs.replace(bare, basis=(), between=(), step=(), rhythm=0.0)
 
 
 PARTS: tuple[Part, ...] = (
