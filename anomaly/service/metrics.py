@@ -35,6 +35,9 @@ class Metrics:
         self.alerts = self._counter("alerts", "Alerts written", "state")
         self.dead_letters = self._counter("dead_letters", "Messages that could not be used", "reason")
         self.masked = self._counter("masked_values", "Values that were masked", "reason")
+        self.unseen_regimes = self._counter(
+            "unseen_regime_readings", "Readings in a regime that training has not seen, judged by wider thresholds"
+        )
         self.refused = self._counter("refused_readings", "Readings that got no decision", "status")
         self.unknown = self._counter("unknown_names", "Names in sampled messages that the fleet file lacks", "name")
         self.late_events = self._counter("late_events", "Events that came after a reading they were for")
@@ -68,7 +71,10 @@ class Metrics:
         for kind in (Status.DUPLICATE, Status.LATE, Status.AHEAD):
             self.refused.labels(kind.name.lower()).inc(int(status[kind]))
         for reason, values in outcome.masked.items():
-            self.masked.labels(reason).inc(values)
+            if reason == "unseen_regime":
+                self.unseen_regimes.inc(values)
+            else:
+                self.masked.labels(reason).inc(values)
 
     def forget(self, partition: int) -> None:
         """Show nothing more of a partition that this process no longer has."""

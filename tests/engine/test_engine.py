@@ -67,6 +67,7 @@ def test_a_stuck_signal_and_an_impossible_step_are_masked() -> None:
         "step": 1,
         "stuck": 4,
         "dropout": 0,
+        "unseen_regime": 0,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,10 +69,18 @@ def backtest(
     result = run(fleet, frame, found.engine_model(), judged)
     if out:
         write_table(result.decisions, out)
-    masked = ", ".join(f"{count:,} {name}" for name, count in result.masked.items() if count)
     head = f"{found.manifest.reference} on {result.figures.vehicles} vehicles, {len(result.decisions):,} decisions"
-    said = [*([f"  masked values: {masked}"] if masked else []), *(f"  {alert.text}" for alert in result.cohorts)]
+    said = [*_masked(result.masked), *(f"  {alert.text}" for alert in result.cohorts)]
     _show(result.figures, fleet, [head, *said], as_json)
+
+
+def _masked(counts: dict[str, int]) -> Iterator[str]:
+    """What could not be used, and what was judged with care."""
+    values = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count and name != "unseen_regime")
+    if values:
+        yield f"  masked values: {values}"
+    if unseen := counts.get("unseen_regime"):
+        yield f"  {unseen:,} readings in a regime that training has not seen: half as much again is needed for an alarm"
 
 
 def _swept(fleet: Fleet, name: str, rows: list[Swept], as_json: bool) -> None:

@@ -110,7 +110,7 @@ def divide(past: Past, number: int) -> Case:
     fleet, labels = told_by_labels(past.fleet, whole, past.labels)
     known = known_at(fleet, past.batch, past.events, labels, at)
     later = past.batch.take(np.flatnonzero(past.batch.ts > at))
-    test = make_history(fleet, later, [event for event in past.events if event.ts > at], labels, [])
+    test = make_history(fleet, later, past.events, labels, [])
     if not set(test.names) & set(split.test):
         raise DataError("no test vehicle has a reading in the last 40 % of the time; give a longer history")
     return Case(fleet, known.of([*split.train, *split.validation]), split, test.of(split.test))
