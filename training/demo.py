@@ -29,8 +29,9 @@ from anomaly.stream.topics import create_topics
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.files import inspect_history, read_events, read_labels
 from anomaly.telemetry.records import Alert
+from training.auto import train
 from training.figures import Decided, Figures, Shift, headline
-from training.fit import Trained, fit
+from training.fit import Trained
 from training.gate import Report, gate
 from training.history import History, known_at, split_vehicles
 from training.rollout import start_experiment
@@ -185,7 +186,7 @@ def _first_model(world: World) -> None:
     world.screen.stage("training on the first third")
     history = world.known(world.first_third())
     split = split_vehicles(history.names, 0, None)
-    trained = fit(world.fleet, history, split, 0)
+    trained = train(world.fleet, history, split, 0)
     manifest = publish(world.registry, Recipe(world.fleet, history, split, 0), trained)
     world.screen.line(
         f"{manifest.reference}: {len(history.batch):,} readings of {len(history.names)} vehicles, "
@@ -199,7 +200,7 @@ def _challenge(world: World, tamper: Callable[[Trained], Trained]) -> tuple[Mani
     fleet, registry = world.fleet, world.registry
     history = world.known(Batch.concatenated([world.first_third(), world.archived()]))
     split = split_vehicles(history.names, 1, None)
-    trained = tamper(fit(fleet, history, split, 1, champion_frame(registry, fleet)))
+    trained = tamper(train(fleet, history, split, 1, champion_frame(registry, fleet)))
     challenger = publish(registry, Recipe(fleet, history, split, 1), trained)
     registry.set_alias(fleet.name, "challenger", challenger.number, "retrained with new labels")
     old, new = (registry.load(registry.resolve(f"{fleet.name}@{alias}")) for alias in ("champion", "challenger"))

@@ -18,7 +18,8 @@ from anomaly.fleet import Fleet
 from anomaly.registry.manifest import Deciding, model_digest, sha256
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label, VehicleEvent
-from training.fit import Trained, fit
+from training.auto import train
+from training.fit import Trained
 from training.history import Split, split_vehicles
 from training.loop.triggers import Trigger
 from training.loop.windows import Spans, Windows, windows
@@ -83,7 +84,7 @@ def retrain(fleet: Fleet, sources: Sources, frame: Frame, asked: Record) -> Retr
     training = past.training
     names = [training.names[code] for code in np.unique(training.codes)]
     split = split_vehicles(names, asked.seed, None)
-    trained = fit(fleet, training, split, asked.seed, frame)
+    trained = train(fleet, training, split, asked.seed, frame)
     record = msgspec.structs.replace(
         asked,
         fleet=fleet.digest(),

@@ -13,7 +13,8 @@ from anomaly.engine.model import Arm, Model
 from anomaly.feedback.events import events_of
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label
-from training.fit import Trained, fit
+from training.auto import train
+from training.fit import Trained
 from training.gate import gate
 from training.history import acts_of, known_at, split_vehicles
 from training.loop.gates import model_of
@@ -58,7 +59,7 @@ def _unknown(vehicle: str, start: int, end: int) -> Label:
 def first_champion(world: World) -> Trained:
     """The model that every policy begins with: trained on the history, with what was reported by then."""
     history = known_at(world.fleet, world.readings, world.events, world.known, world.begin - 1)
-    return fit(world.fleet, history, split_vehicles(history.names, 0, None), 0)
+    return train(world.fleet, history, split_vehicles(history.names, 0, None), 0)
 
 
 def run_year(world: World, policy: Policy, champion: Trained) -> Year:
@@ -200,7 +201,7 @@ class Course:
             told = {label.vehicle for label in self.labels if (label.reported_at or 0) < now}
             training = training.of(sorted(told & set(training.names)))
         names = [training.names[code] for code in np.unique(training.codes)]
-        trained = fit(world.fleet, training, split_vehicles(names, day, None), day, self.frame)
+        trained = train(world.fleet, training, split_vehicles(names, day, None), day, self.frame)
         self.models += 1
         challenger = model_of(trained, f"year/{self.models}")
         self._say(day, "trained", why)
