@@ -177,11 +177,10 @@ def _baselines_were_kept(live: Live) -> None:
 
 
 def _the_past_is_known(live: Live) -> None:
-    """Which model and arm scored a vehicle at the last look that found the bad arm running."""
+    """Which model and arm scored a vehicle at a time when the bad arm was running."""
     rows = read_decisions(live.run).to_pylist()
-    treated = next(row["vehicle"] for row in rows if row["arm"] == "bad/new")
-    at = [entry.at for entry in read_audit(live.run / "experiments", "bad") if entry.evidence][-1]
-    shown = live.anomaly_says("vehicle", "show", treated, "--at", str(at), "--group", "bus")
+    treated = next(row for row in rows if row["arm"] == "bad/new")
+    shown = live.anomaly_says("vehicle", "show", treated["vehicle"], "--at", str(treated["ts"]), "--group", "bus")
     assert "scored by bus/1 (arm bad/new)" in shown
 
 
