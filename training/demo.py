@@ -139,7 +139,7 @@ class World:
                 alert = msgspec.json.decode(value, type=Alert)
                 if alert.kind != "sensor":
                     self.opened.add(alert.id)
-                    self.alarmed = alert.subject["vehicle"]
+                    self.alarmed = alert.subject.get("vehicle", self.alarmed)
                     self.screen.alert(alert)
 
     def figures(self) -> Figures:

@@ -31,7 +31,8 @@ def sentence(alert: Alert, unit: TimeUnit) -> str:
     what, strength = _told(alert, unit)
     if alert.state == "closed" and alert.end is not None:
         span = f"from {when(alert.start, unit)} to {when(alert.end, unit)}"
-        strength = f"{alert.count} alarms, highest {strength}" if alert.kind in _STRONG else strength
+        times = "periods" if alert.kind == "cohort" else "alarms"
+        strength = f"{alert.count} {times}, highest {strength}" if alert.kind in _STRONG else strength
     else:
         span = f"since {when(alert.start, unit)}"
     return "; ".join(filter(None, [f"{subject}: {what} {span}", strength]))

@@ -59,6 +59,7 @@ def test_a_defect_of_one_cohort_of_six_is_one_alert_that_names_it() -> None:
     assert alerts[-1].signals[0].name == "a"
     assert alerts[-1].signals[0].share > 0.9
     assert "cohort t%2F2: moved, and the other cohorts did not: a" in alerts[-1].text
+    assert f"{alerts[-1].count} periods, highest level" in alerts[-1].text
     severities = [alert.severity for alert in alerts[:-1]]
     assert severities == sorted(set(severities))
 
