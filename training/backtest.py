@@ -41,14 +41,12 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
     engine = Engine(fleet, frame)
     arms = [Arm("champion", 1.0, model)]
     engine.use(arms, lambda _vehicle: 0)
-    shifts: dict[int, Shift] = {}
-    answered: list[Shift] = []
     engine.add_events(history.events)
     tables, rows, alarms, warm = [], [], [], []
     silent: list[tuple[int, int]] = []
     codes = {name: code for code, name in enumerate(history.names)}
     masked: dict[str, int] = {}
-    told = _Cohorts(fleet, arms[0])
+    told, shifts = _Cohorts(fleet, arms[0]), _Shifts(history)
     start = 0
     for chunk in history.chunks():
         outcome = engine.decide(chunk)
@@ -60,12 +58,7 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         alarms.append(outcome.decisions.alarm)
         warm.append(outcome.status[outcome.decisions.row] == 0)
         masked = {name: masked.get(name, 0) + count for name, count in outcome.masked.items()}
-        for shift in _shifts(outcome, history, start):
-            known = shifts.pop(shift.code, None)
-            if shift.answered is None:
-                shifts[shift.code] = known or shift
-            elif known is not None:
-                answered.append(known._replace(answered=shift.answered))
+        shifts.take(outcome, start)
         start += len(chunk)
     row = np.concatenate(rows)
     decided = Decided(
@@ -75,7 +68,7 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
         np.concatenate(warm),
         history.health[row],
         history.faults,
-        [*answered, *shifts.values()],
+        shifts.all,
         told.alarms(history, frame.cohort or ()),
     )
     decided = _with_silences(decided, silent)
@@ -116,14 +109,29 @@ class _Cohorts:
         return found
 
 
-def _shifts(outcome: Outcome, history: History, first: int) -> Iterator[Shift]:
-    """What became of lasting shifts in a chunk that begins at the row `first`: those with `answered` ended there."""
-    episodes = outcome.episodes
-    for place in np.flatnonzero(episodes.kind == Kind.LASTING_SHIFT).tolist():
-        row = first + int(episodes.row[place])
-        ts = int(history.batch.ts[row])
-        ended = ts if episodes.change[place] == Change.CLOSED else None
-        yield Shift(int(history.codes[row]), int(episodes.start[place]), ts, ended)
+class _Shifts:
+    """Follows the lasting shifts through a past."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._open: dict[int, Shift] = {}
+        self._answered: list[Shift] = []
+
+    def take(self, outcome: Outcome, first: int) -> None:
+        """What became of them in a chunk that begins at the row `first`."""
+        episodes = outcome.episodes
+        for place in np.flatnonzero(episodes.kind == Kind.LASTING_SHIFT).tolist():
+            row = first + int(episodes.row[place])
+            code, ts = int(self._history.codes[row]), int(self._history.batch.ts[row])
+            if episodes.change[place] == Change.CLOSED:
+                self._answered.append(self._open.pop(code)._replace(answered=ts))
+            else:
+                self._open.setdefault(code, Shift(code, int(episodes.start[place]), ts, None))
+
+    @property
+    def all(self) -> list[Shift]:
+        """Those that were answered, then those that were not."""
+        return [*self._answered, *self._open.values()]
 
 
 def _silent(outcome: Outcome) -> Iterator[tuple[str, int]]:
@@ -140,10 +148,10 @@ def _with_silences(decided: Decided, silent: list[tuple[int, int]]) -> Decided:
         return decided
     codes, ts = (np.array(column, np.int64) for column in zip(*silent, strict=True))
     order = np.lexsort((decided.ts, decided.codes))
-    keys = np.stack([decided.codes[order], decided.ts[order]])
+    first, last = np.searchsorted(decided.codes[order], [codes, codes + 1])
     before = [
-        np.searchsorted(keys[0], code) + np.searchsorted(keys[1][keys[0] == code], at, "right") - 1
-        for code, at in zip(codes.tolist(), ts.tolist(), strict=True)
+        start + np.searchsorted(decided.ts[order[start:stop]], at, "right") - 1
+        for start, stop, at in zip(first.tolist(), last.tolist(), ts.tolist(), strict=True)
     ]
     return decided._replace(
         codes=np.concatenate([decided.codes, codes]),

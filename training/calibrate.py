@@ -90,9 +90,9 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
     if detector.abrupt is not None and of_kind["abrupt"] > 0:
         quick = detector.abrupt.score(matrix.features[judged.warm])
         checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
-    if frame.basis:
+    if of_kind["born_ill"] > 0:
         checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), of_kind["born_ill"]))
-    if frame.rhythm:
+    if of_kind["silence"] > 0:
         checks = checks._replace(silence=_silence(judged, of_kind["silence"]))
     return model._replace(k=k, checks=checks)
 
@@ -142,6 +142,10 @@ def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> tuple
     engine = Engine(fleet, frame)
     engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
     engine.add_events(history.events)
-    outcomes = [engine.decide(chunk) for chunk in history.chunks()]
-    merged = [period for outcome in outcomes for period in outcome.merged]
-    return np.concatenate([outcome.decisions.level for outcome in outcomes]), merged
+    levels: list[NDArray[np.float32]] = []
+    merged: list[Merged] = []
+    for chunk in history.chunks():
+        outcome = engine.decide(chunk)
+        levels.append(outcome.decisions.level)
+        merged += outcome.merged
+    return np.concatenate(levels), merged

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.engine import layout
 from anomaly.engine.layout import Cohorts
-from anomaly.engine.periods import shift_cohorts
+from anomaly.engine.periods import shift_cohorts, shift_of
 from anomaly.errors import StateError
 from anomaly.telemetry.text import Coded
 
@@ -140,6 +140,10 @@ class CohortTable:
                 np.concatenate([old.shift, more.shift]),
                 old.calendar,
             )
+
+    def shift(self, number: int, period: int) -> NDArray[np.float32]:
+        """What is taken off readings of a cohort in `period`, float32[d]."""
+        return self.arrays.shift[number, shift_of(period, int(self.arrays.calendar[layout.OPEN]))]
 
     def closed(self) -> list[Partial]:
         """The own part of each period that closed since the last call, in order."""

@@ -121,11 +121,17 @@ def join_cohort(slot: int, told: int, state: State) -> int:
 
 
 @kernel
+def shift_of(here: int, opened: int) -> int:
+    """Where the shift stands that readings of period `here` are given while `opened` is the open one."""
+    return min(max(here, opened - SHIFTS // 2), opened + 1) % SHIFTS
+
+
+@kernel
 def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, cohorts: Cohorts) -> int:
     """Which shift the reading is given, and whose vehicle it is among those of its period; answers the period."""
     calendar = cohorts.calendar
     here = ts // period
-    calendar[USED] = min(max(here, calendar[OPEN] - SHIFTS // 2), calendar[OPEN] + 1) % SHIFTS
+    calendar[USED] = shift_of(here, calendar[OPEN])
     if warm and cohort >= 0:
         if here < calendar[OPEN]:
             calendar[LATE] += 1

@@ -42,16 +42,16 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     count = int(state.i4[slot, layout.COUNT])
     warm = min(1.0, count / frame.burn_in)
     regime = int(state.u1[slot, layout.REGIME])
-    baseline = state.f4[slot, at.baseline : at.baseline + signals] if warm == 1.0 else known.prior
-    number = int(state.i4[slot, layout.COHORT])
+    learning = state.u1[slot, at.silent : at.silent + signals] == layout.RELEARNING
+    own = np.where(learning | (warm < 1.0), 0.0, state.f4[slot, at.baseline : at.baseline + signals] - known.prior)
+    number, last_ts = int(state.i4[slot, layout.COHORT]), int(state.i8[slot, layout.LAST_TS])
     sd = 1.0 / known.inv_sd[regime]
-    fleet = known.mean[regime] + known.prior * sd
-    cohort = vehicles.cohorts.arrays.shift[number] * sd if number >= 0 else 0.0 * sd
-    own = (baseline - known.prior) * sd
+    fleet, own = known.mean[regime] + known.prior * sd, own * sd
+    cohort = vehicles.cohorts.shift(number, last_ts // frame.period) * sd if number >= 0 else 0.0 * sd
     flags = int(state.u1[slot, layout.FLAGS])
     return VehicleView(
         vehicle=vehicle,
-        last_ts=int(state.i8[slot, layout.LAST_TS]),
+        last_ts=last_ts,
         readings=count,
         warm=warm,
         regime=regime,

@@ -14,7 +14,7 @@ from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import Model
 from anomaly.errors import DataError, GateError
 from anomaly.feedback.history import HEALTHY
-from anomaly.fleet import Fleet
+from anomaly.fleet import Fleet, Shares
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label
 from anomaly.telemetry.survey import survey
@@ -220,3 +220,15 @@ def test_turbofan_failures_are_found_early_at_the_budget(
     assert np.median([f.lead_running for f in figures]) >= least
     assert np.median([f.false_alarms_per_1000_days for f in figures]) <= 2
     assert {f.detected for f in figures} == {1.0}
+
+
+def test_a_share_of_nothing_turns_a_kind_off_in_a_frame_that_was_kept_too() -> None:
+    """The frame still knows how vehicles are born; nobody is alarmed for it, and faults have the whole budget."""
+    history = wearing(1)
+    split = split_vehicles(history.names, 0, 1)
+    first = fit(fleet(), history, split, 0)
+    off = msgspec.structs.replace(fleet().threshold, share=Shares(born_ill=0.0))
+    again = fit(msgspec.structs.replace(fleet(), threshold=off), history, split, 0, first.frame)
+    assert np.isfinite(first.checks.born_ill)
+    assert again.checks.born_ill == np.inf
+    assert again.k <= first.k

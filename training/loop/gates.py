@@ -141,10 +141,11 @@ def _cohorts(fleet: Fleet, history: History, old: Decided, new: Decided) -> Iter
 
 
 def _of(past: Decided, chosen: NDArray[np.bool_]) -> Decided:
-    rows = chosen[past.codes]
-    parts = (past.codes[rows], past.ts[rows], past.alarm[rows], past.warm[rows], past.health[rows])
-    shifts = [shift for shift in past.shifts if chosen[shift.code]]
-    return Decided(*parts, [fault for fault in past.faults if chosen[fault.code]], shifts)
+    return past.take(chosen[past.codes])._replace(
+        faults=[fault for fault in past.faults if chosen[fault.code]],
+        shifts=[shift for shift in past.shifts if chosen[shift.code]],
+        cohorts=[alarm for alarm in past.cohorts if chosen[alarm.codes].any()],
+    )
 
 
 def _canaries(fleet: Fleet, history: History, old: Decided, new: Decided) -> Canaries:

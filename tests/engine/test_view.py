@@ -1,0 +1,48 @@
+"""What is shown of one vehicle is what its next reading is held against."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anomaly.engine.events import Event
+from anomaly.telemetry.batch import Batch
+from tests.engine import world
+from tests.engine.world import readings
+
+NORMAL = (0.0, 10.0, -5.0, 0.0)
+
+
+def moved_together(hours: int = 240) -> Batch:
+    """Thirty vehicles of one cohort, a reading an hour each; signal a rises by three spreads halfway."""
+    rng = np.random.default_rng(0)
+    rows = np.array(NORMAL) + rng.normal(0, 1, (hours * 30, 4)) * [1, 2, 1, 0]
+    rows[:, 0] += 3.0 * (np.arange(hours * 30) >= hours * 15)
+    context = {"type": ["t0"] * 30 * hours, "region": [None] * 30 * hours}
+    names = [f"v{n}" for n in range(30)] * hours
+    return Batch.of(
+        names, np.repeat(np.arange(hours) * 10, 30), rows.astype(np.float32), context, np.arange(30 * hours)
+    )
+
+
+def test_what_is_expected_is_the_fleets_and_the_cohorts_and_its_own() -> None:
+    """With a cohort that moved, the parts sum to what the engine held the vehicle's last reading against."""
+    engine, batch = world.engine(world.arm(k=0.01), text=f"{world.FLEET}lasting_after = 0\n"), moved_together()
+    evidence = engine.decide(batch).evidence
+    view = engine.vehicle("v29")
+    assert view is not None
+    assert view.cohort[0] == pytest.approx(3.0, abs=0.5)
+    np.testing.assert_allclose(view.expected, np.sum([view.fleet, view.cohort, view.own], axis=0))
+    np.testing.assert_allclose(view.expected, evidence.expected[-1], rtol=1e-5)
+
+
+def test_a_signal_that_learns_its_baseline_again_has_nothing_of_its_own() -> None:
+    """While its readings are summed up, the fleet's prior is what is usual of it."""
+    frame = world.frame(cohort=None, period=0)
+    engine = world.engine(made=frame)
+    engine.add_events([Event("s", "v0", 100, signals=(1,))])
+    engine.decide(readings([(1.0, 14.0, -4.0, 0.0)] * 13))
+    view = engine.vehicle("v0")
+    assert view is not None
+    assert view.own[1] == 0.0
+    assert view.own[0] != 0.0
