@@ -96,6 +96,8 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
 
 def first(observed: Observed, count: int) -> Observed:
     """What is said of the first `count` readings alone."""
+    if count == len(observed.status):
+        return observed
     whole = {"event_row", "event", "scratch", "masked"}
     columns = {name: column if name in whole else column[:count] for name, column in observed._asdict().items()}
     return Observed(**columns)

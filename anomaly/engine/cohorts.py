@@ -143,7 +143,8 @@ class CohortTable:
 
     def shift(self, number: int, period: int) -> NDArray[np.float32]:
         """What is taken off readings of a cohort in `period`, float32[d]."""
-        return self.arrays.shift[number, shift_of(period, int(self.arrays.calendar[layout.OPEN]))]
+        found: NDArray[np.float32] = self.arrays.shift[number, shift_of(period, int(self.arrays.calendar[layout.OPEN]))]
+        return found
 
     def closed(self) -> list[Partial]:
         """The own part of each period that closed since the last call, in order."""

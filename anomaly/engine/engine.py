@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anomaly.engine import arrays, layout
 from anomaly.engine.chain import Chain, KeptBaseline
 from anomaly.engine.cohorts import Merged, Partial
-from anomaly.engine.events import Action, Event
+from anomaly.engine.events import Event
 from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
@@ -20,7 +20,7 @@ from anomaly.engine.observe import observe
 from anomaly.engine.outcome import Decisions, Kind, Outcome
 from anomaly.engine.settle import settle
 from anomaly.engine.shadow import Shadowed, shadows
-from anomaly.engine.silent import Unheard, silences
+from anomaly.engine.silent import Unheard, Watch, silences
 from anomaly.engine.state import VehicleState
 from anomaly.engine.view import VehicleView, shares, view
 from anomaly.errors import ConfigError
@@ -88,8 +88,6 @@ class Engine:
         self._arrays = frame.arrays()
         self._limits = arrays.limits(fleet)
         self._lasting = 0 if frame.features == "conformal" else fleet.alerts.lasting_after
-        self._grace = 0 if fleet.fleet.time_unit == "cycles" else fleet.ticks(fleet.quality.grace)
-        self._look_every = 0
         self._state = VehicleState(frame, fleet.state.capacity, fleet.context.max_cohorts)
         self._apart = False
         self._merged: list[Merged] = []
@@ -136,8 +134,7 @@ class Engine:
         rows = [self._state.model_row(arm.model.digest, arm.model.q_fleet) for arm in arms]
         self._arms, self._assign = list(arms), assign
         self._policies = arrays.policies([arm.model for arm in arms], rows)
-        listens = self._frame.rhythm > 0 and bool(np.isfinite(self._policies.k_silence).any())
-        self._look_every = max(self._grace, int(self._frame.rhythm / 2)) if listens else 0
+        self._watch = Watch(self._state, self._chain, self._policies, self._limits.grace)
         self._shadowed = Shadowed.of(arms, self._state, self._fleet.alerts.gap)
         self._state.arms[: self._state.index.high] = -1
 
@@ -166,13 +163,13 @@ class Engine:
         told: list[Unheard] = []
         passed, end = _Passed(0, 0, -1), len(batch)
         while passed.row < len(batch):
-            rows = passed.row, self._until(readings.ts, passed.row, end)
+            rows = passed.row, self._watch.until(readings.ts, passed.row, end)
             before = self._state.snapshot(readings.slots, rows, self._lasting)
             masked, counts = made.observed.masked.copy(), made.settled.counts.copy()
             attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
                 passed, end = attempt, end if attempt.row < end else len(batch)
-                told += self._look(passed.row) if attempt.row > rows[0] else []
+                told += self._watch.look(passed.row - 1, self._assign_arms) if attempt.row > rows[0] else []
                 if attempt.row < rows[1] and not self._merge_own(attempt.row):
                     break
                 continue
@@ -201,14 +198,6 @@ class Engine:
         self._chain.applied(observed, applied)
         self._merged = []
         return arrays.first(observed, row)
-
-    def _until(self, ts: NDArray[np.int64], first: int, end: int) -> int:
-        """The row up to which a pass goes: the first one in [first, end) after which silent vehicles are looked for."""
-        if not self._look_every:
-            return end
-        later = ts[first:end] >= self._state.arrays.clock[layout.LOOK]
-        place = int(np.argmax(later))
-        return first + place + 1 if later[place] else end
 
     def _observe(self, readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> tuple[int, int]:
         """The first pass; how many events took effect, and the row that it came to."""
@@ -243,30 +232,6 @@ class Engine:
         )
         self._stage("threshold")
         return _Passed(applied, rows[1], stale)
-
-    def _look(self, row: int = 0) -> list[Unheard]:
-        """Vehicles that have become silent, where it is time to look for them: after the reading before `row`."""
-        clock, every = self._state.arrays.clock, self._look_every
-        now = int(clock[layout.NOW])
-        if not every or now < clock[layout.LOOK]:
-            return []
-        clock[layout.LOOK] = (now // every + 1) * every
-        before = now - self._grace
-        slots = self._state.silent(before, np.min(self._policies.k_silence))
-        self._assign_arms(slots)
-        slots = slots[[self._state.limit(slot, self._policies) < before for slot in slots.tolist()]]
-        told = []
-        for slot, head in zip(slots.tolist(), self._state.arrays.i4[slots, layout.HEAD].tolist(), strict=True):
-            excuse = self._chain.take(head, now, row - 1)
-            if excuse is None:
-                self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.SILENT)
-                told.append(Unheard(row - 1, slot, self._state.limit(slot, self._policies)))
-            elif excuse.action == Action.RETIRE:
-                self._state.arrays.u1[slot, layout.FLAGS] |= np.uint8(layout.RETIRED)
-            else:
-                self._state.arrays.u1[slot, layout.MAINTENANCE] = 1
-        self._state.touch(slots)
-        return told
 
     def _outcome(self, readings: Readings, made: _Made, applied: int, told: Sequence[Unheard]) -> Outcome:
         decisions = self._decisions(readings.slots, made)

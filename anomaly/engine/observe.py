@@ -241,7 +241,7 @@ def learn(
         return IN_MAINTENANCE
     if warm:
         isolate(i, slot, frame, state, out)
-    if warm and frame.period > 0 and not frame.conformal:
+    if warm and frame.period > 0:
         count_cohort(slot, period, state, cohorts, out)
     if frame.wide:
         widen(i, slot, frame, state, out)

@@ -28,10 +28,12 @@ from anomaly.engine.layout import (
     IN_PARTIAL,
     MISSING,
     NEVER,
+    RETIRED,
     RUN,
     SENSOR_EPISODE,
     SHIFT_START,
     SHIFTED,
+    SILENT,
     STIRRED,
     UNSEEN,
     WIDER,
@@ -43,7 +45,7 @@ from anomaly.engine.layout import (
     State,
 )
 from anomaly.engine.outcome import Change, Kind
-from anomaly.engine.silence import speak
+from anomaly.engine.silence import limit, speak
 
 OPEN, UPDATE, END = int(Change.OPEN), int(Change.UPDATE), int(Change.CLOSED)
 SENSOR, BORN_ILL, FAULT = int(Kind.SENSOR), int(Kind.BORN_ILL), int(Kind.FAULT)
@@ -236,9 +238,9 @@ def settle(
             state.u1[slot, RUN] = 0
         times = policies.k_silence[arm]
         if judged and times < np.inf and observed.since[i] != NEVER and observed.rhythm[i] > F4(0.0):
-            silences = speak(
-                i, slot, ts, observed.since[i], observed.rhythm[i], times, note & EXCUSED > 0, state, silences, out
-            )
+            start = limit(observed.since[i], observed.rhythm[i], times)
+            if ts > start or state.u1[slot, FLAGS] & (SILENT | RETIRED):
+                silences = speak(i, slot, ts, start, note & EXCUSED > 0, state, silences, out)
         shifted = False
         kind = 0
         if judged:

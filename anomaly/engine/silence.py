@@ -43,23 +43,11 @@ def limit(since: int, rhythm: np.float32, times: np.float32) -> int:
 
 
 @rare
-def speak(
-    i: int,
-    slot: int,
-    ts: int,
-    since: int,
-    rhythm: np.float32,
-    times: np.float32,
-    excused: bool,
-    state: State,
-    silences: int,
-    out: Settled,
-) -> int:
-    """A reading ends the silence before it, or shows one that nobody saw, if it is not `excused`.
+def speak(i: int, slot: int, ts: int, start: int, excused: bool, state: State, silences: int, out: Settled) -> int:
+    """A reading ends the silence since `start`, or shows one that nobody saw, if it is not `excused`.
 
     Answers how many changes of silences there are now.
     """
-    start = limit(since, rhythm, times)
     known = state.u1[slot, FLAGS] & SILENT > 0
     late = ts > start and not known and not excused and state.u1[slot, FLAGS] & RETIRED == 0
     if late:

@@ -1,12 +1,16 @@
-"""What is told about silences in a batch."""
+"""Looking for vehicles that have become silent, and what is told of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from anomaly.engine import layout
+from anomaly.engine.chain import Chain
+from anomaly.engine.events import Action
 from anomaly.engine.layout import Policies, Readings, Settled
 from anomaly.engine.outcome import NO_SILENCES, Change, Silences
 from anomaly.engine.state import VehicleState
@@ -18,6 +22,54 @@ class Unheard(NamedTuple):
     row: int
     slot: int
     start: int
+
+
+class Watch:
+    """Looks for silent vehicles whenever event time has gone on by enough for one more: `grace` ticks at least, and
+    half the fleet's rhythm; never, where no arm judges silence."""
+
+    def __init__(self, vehicles: VehicleState, chain: Chain, policies: Policies, grace: int) -> None:
+        self._vehicles, self._chain, self._policies, self._grace = vehicles, chain, policies, grace
+        self._least = np.min(policies.k_silence, initial=np.float32(np.inf))
+        rhythm = vehicles.rhythm
+        self._every = max(grace, int(rhythm / 2)) if rhythm > 0 and np.isfinite(self._least) else 0
+
+    def until(self, ts: NDArray[np.int64], first: int, end: int) -> int:
+        """The row up to which a pass over [first, end) goes: the first one after which it is time to look."""
+        if not self._every:
+            return end
+        later = ts[first:end] >= self._vehicles.arrays.clock[layout.LOOK]
+        place = int(np.argmax(later))
+        return first + place + 1 if later[place] else end
+
+    def look(self, row: int, assign: Callable[[NDArray[np.int64]], None]) -> list[Unheard]:
+        """Vehicles that have become silent, if it is time to look, which is after the reading at `row`; `assign` gives
+        slots their arms. One whose silence is meant is not told: that event takes effect."""
+        arrays = self._vehicles.arrays
+        clock, now = arrays.clock, int(arrays.clock[layout.NOW])
+        if not self._every or now < clock[layout.LOOK]:
+            return []
+        clock[layout.LOOK] = (now // self._every + 1) * self._every
+        before = now - self._grace
+        slots = self._vehicles.silent(before, self._least)
+        assign(slots)
+        found = [Unheard(row, slot, self._vehicles.limit(slot, self._policies)) for slot in slots.tolist()]
+        due = [each for each in found if each.start < before]
+        self._vehicles.touch(np.array([each.slot for each in due], np.int64))
+        told = [each for each in due if not self._excused(each, now)]
+        for each in told:
+            arrays.u1[each.slot, layout.FLAGS] |= np.uint8(layout.SILENT)
+        return told
+
+    def _excused(self, unheard: Unheard, now: int) -> bool:
+        """Whether an event that waits for the vehicle means its silence; it takes effect."""
+        arrays = self._vehicles.arrays
+        event = self._chain.take(int(arrays.i4[unheard.slot, layout.HEAD]), now, unheard.row)
+        if event is not None and event.action == Action.RETIRE:
+            arrays.u1[unheard.slot, layout.FLAGS] |= np.uint8(layout.RETIRED)
+        elif event is not None:
+            arrays.u1[unheard.slot, layout.MAINTENANCE] = 1
+        return event is not None
 
 
 def silences(

@@ -66,6 +66,11 @@ class VehicleState:
         self._gone: list[NDArray[np.int64]] = []
         self._loaded = False
 
+    @property
+    def rhythm(self) -> float:
+        """The ticks that usually are between two readings of a vehicle; 0: silence is no matter."""
+        return self._frame.rhythm
+
     def __len__(self) -> int:
         self._settle()
         return len(self.index)
