@@ -11,13 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.alerts.text import when
 from anomaly.engine.outcome import Kind, Outcome
 from anomaly.engine.view import VehicleView
-from anomaly.errors import DataError
 from anomaly.fleet import Fleet
-from anomaly.service.replay import Player, Run, by_partition, stores
-from anomaly.service.rows import read_archive
+from anomaly.service.replay import Asked, Player, Run
 from anomaly.service.stored import partition_of_store
 from anomaly.telemetry.batch import Batch
 
@@ -85,28 +82,18 @@ def explain_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None)
 
     Raises DataError if there is none.
     """
-    for path in stores(fleet, run):
-        found = _of_partition(fleet, run, path, vehicle, at)
-        if found is not None:
-            return found
-    then = "" if at is None else f" at or before {when(at, fleet.fleet.time_unit)}"
-    raise DataError(f"no reading of vehicle {vehicle} was scored by group {run.group}{then}")
+    asked = Asked(fleet, run, vehicle, at)
+    return asked.find(lambda path: _of_partition(asked, path))
 
 
-def _of_partition(fleet: Fleet, run: Run, path: Path, vehicle: str, at: int | None) -> Explained | None:
-    partition = partition_of_store(path)
-    for number, batch in by_partition(read_archive(run.folder, fleet, run.group), fleet):
-        own = [
-            row for row, name in enumerate(batch.vehicles) if name == vehicle and (at is None or batch.ts[row] <= at)
-        ]
-        if number != partition or not own:
-            continue
-        with tempfile.TemporaryDirectory() as scratch:
-            player = Player(fleet, run, path, Path(scratch))
-            readings = batch.rows(0, int(np.max(own)) + 1)
-            decided = deque((_Decided(*found) for found in player.follow(readings, vehicle)), SHOWN)
-            return _explained(fleet, player, vehicle, list(decided))
-    return None
+def _of_partition(asked: Asked, path: Path) -> Explained | None:
+    batch = asked.readings(partition_of_store(path))
+    if batch is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        player = Player(asked.fleet, asked.run, path, Path(scratch))
+        decided = deque((_Decided(*found) for found in player.follow(batch, asked.vehicle)), SHOWN)
+        return _explained(asked.fleet, player, asked.vehicle, list(decided))
 
 
 def _explained(fleet: Fleet, player: Player, vehicle: str, decided: list[_Decided]) -> Explained | None:

@@ -6,17 +6,13 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from anomaly.alerts.text import when
 from anomaly.engine.engine import Engine
 from anomaly.engine.model import Arm, Model
 from anomaly.engine.view import VehicleView
-from anomaly.errors import DataError
 from anomaly.fleet import Fleet
-from anomaly.service.replay import Player, Run, by_partition, stores
+from anomaly.service.replay import Asked, Player, Run
 from anomaly.service.rollout import Rollouts
-from anomaly.service.rows import read_archive
 from anomaly.service.stored import StoreReader, partition_of_store
 from anomaly.telemetry.records import Alert
 
@@ -62,15 +58,12 @@ def show_vehicle(fleet: Fleet, run: Run, vehicle: str, at: int | None = None) ->
 
     Raises DataError if it was not seen.
     """
-    for path in stores(fleet, run):
-        found = _now(fleet, run, path, vehicle) if at is None else _then(fleet, run, path, vehicle, at)
-        if found is not None:
-            return found
-    then = "" if at is None else f" at or before {when(at, fleet.fleet.time_unit)}"
-    raise DataError(f"no reading of vehicle {vehicle} was scored by group {run.group}{then}")
+    asked = Asked(fleet, run, vehicle, at)
+    return asked.find(lambda path: _now(asked, path) if at is None else _then(asked, path))
 
 
-def _now(fleet: Fleet, run: Run, path: Path, vehicle: str) -> Shown | None:
+def _now(asked: Asked, path: Path) -> Shown | None:
+    fleet, run, vehicle, _ = asked
     store = StoreReader(path)
     control, state, alerts = store.last_control("models"), list(store.state()), store.alerts()
     away = store.idle([vehicle])
@@ -91,18 +84,17 @@ def _now(fleet: Fleet, run: Run, path: Path, vehicle: str) -> Shown | None:
     return _shown(fleet, partition_of_store(path), view, arm, own)
 
 
-def _then(fleet: Fleet, run: Run, path: Path, vehicle: str, at: int) -> Shown | None:
-    """Replay the archive of the partition up to the vehicle's last reading at or before `at`."""
+def _then(asked: Asked, path: Path) -> Shown | None:
+    """Replay the archive of the partition up to the vehicle's last reading then."""
     partition = partition_of_store(path)
-    for number, batch in by_partition(read_archive(run.folder, fleet, run.group), fleet):
-        own = [row for row, name in enumerate(batch.vehicles) if name == vehicle and batch.ts[row] <= at]
-        if number == partition and own:
-            with tempfile.TemporaryDirectory() as scratch:
-                player = Player(fleet, run, path, Path(scratch))
-                player.play(batch.rows(0, int(np.max(own)) + 1))
-                view, arm = player.vehicle(vehicle)
-            return None if view is None else _shown(fleet, partition, view, arm, [])
-    return None
+    batch = asked.readings(partition)
+    if batch is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        player = Player(asked.fleet, asked.run, path, Path(scratch))
+        player.play(batch)
+        view, arm = player.vehicle(asked.vehicle)
+    return None if view is None else _shown(asked.fleet, partition, view, arm, [])
 
 
 def _shown(fleet: Fleet, partition: int, view: VehicleView, arm: Arm, alerts: list[Alert]) -> Shown:

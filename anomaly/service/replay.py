@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.alerts.text import when
 from anomaly.engine.engine import Engine
 from anomaly.engine.events import Kept
 from anomaly.engine.frame import Frame
@@ -34,6 +35,7 @@ from anomaly.telemetry.decode import Decoder
 from anomaly.telemetry.files import read_history
 
 CHUNK = 4_096
+T = TypeVar("T")
 
 
 class Run(NamedTuple):
@@ -311,6 +313,33 @@ def _is_archive(path: Path) -> bool:
 def _archive(path: Path, fleet: Fleet) -> Any:
     folder = path if path.is_dir() else path.parent
     return read_table(folder, reading_schema(fleet), [file.relative_to(folder).as_posix() for file in _parquet(path)])
+
+
+class Asked(NamedTuple):
+    """A vehicle of a run that a person asks for, now or at a time in the past."""
+
+    fleet: Fleet
+    run: Run
+    vehicle: str
+    at: int | None
+
+    def find(self, look: Callable[[Path], T | None]) -> T:
+        """What `look` finds in the partition, by its store, that has the vehicle. Raises DataError if none has."""
+        for path in stores(self.fleet, self.run):
+            found = look(path)
+            if found is not None:
+                return found
+        then = "" if self.at is None else f" at or before {when(self.at, self.fleet.fleet.time_unit)}"
+        raise DataError(f"no reading of vehicle {self.vehicle} was scored by group {self.run.group}{then}")
+
+    def readings(self, partition: int) -> Batch | None:
+        """What the archive has of a partition up to the vehicle's last reading then; None where it has none of it."""
+        for number, batch in by_partition(read_archive(self.run.folder, self.fleet, self.run.group), self.fleet):
+            if number == partition:
+                own = [row for row, name in enumerate(batch.vehicles) if name == self.vehicle]
+                past = [row for row in own if self.at is None or batch.ts[row] <= self.at]
+                return batch.rows(0, past[-1] + 1) if past else None
+        return None
 
 
 def by_partition(table: Any, fleet: Fleet) -> Iterator[tuple[int, Batch]]:

@@ -21,16 +21,26 @@ def fit_distance(evidence: Evidence) -> Fitted:
     """
     if evidence.blocks > 1:
         raise ConfigError('[model] family = `distance` takes no wide features; write features = "evidence"')
-    width = evidence.features.shape[1]
-    inverse: Floats = np.linalg.inv(shrunk(evidence.noise)).astype(np.float64)
-    precision = pad(inverse, width)
-
-    def length(features: Floats) -> Floats:
-        return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", features, precision, features), 0.0)))
-
-    tail = fit_tail(length(evidence.features[evidence.healthy]), "distance")
+    precision = precision_of(evidence.noise, evidence.features.shape[1])
+    tail = fit_tail(length(evidence.features[evidence.healthy], precision), "distance")
     graph = Graph()
-    parts = graph.node("Mul", "features", graph.node("MatMul", "features", graph.constant(precision)))
-    graph.shares(parts, evidence.signals)
-    own = tail.add_to(graph, graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts))))
-    return with_label_term(graph, own, lambda features: tail.nats(length(features)), evidence)
+    own = tail.add_to(graph, add_length(graph, "features", precision, evidence.signals, "contribution"))
+    return with_label_term(graph, own, lambda features: tail.nats(length(features, precision)), evidence)
+
+
+def precision_of(noise: Floats, width: int) -> Floats:
+    """The inverse C^-1 of the noise covariance, with zeros up to [width, width]."""
+    inverse: Floats = np.linalg.inv(shrunk(noise)).astype(np.float64)
+    return pad(inverse, width)
+
+
+def length(evidence: Floats, precision: Floats) -> Floats:
+    """sqrt(e' C^-1 e) of rows e [n, width]."""
+    return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", evidence, precision, evidence), 0.0)))
+
+
+def add_length(graph: Graph, evidence: str, precision: Floats, signals: int, output: str) -> str:
+    """The same in an ONNX graph, and what each signal has of it as the graph's `output`."""
+    parts = graph.node("Mul", evidence, graph.node("MatMul", evidence, graph.constant(precision)))
+    graph.shares(parts, signals, name=output)
+    return graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts)))
