@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -21,27 +21,26 @@ from anomaly.engine.events import Event, Kept
 from anomaly.engine.frame import Frame
 from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet, duration_ms
-from anomaly.service.cohort_periods import Held, Periods, Whose, control_row, letters
+from anomaly.service.cohort_periods import Held, Periods, Whose, control_row
+from anomaly.service.cohort_periods import letters as partial_letters
 from anomaly.service.events import Positions, Told, keep_labels, read, written
 from anomaly.service.failpoints import failpoint
+from anomaly.service.fresh import Fresh
+from anomaly.service.letters import alert_letter, dead_letter, reason_class, say
 from anomaly.service.metrics import Metrics
 from anomaly.service.roll import Roll
 from anomaly.service.rollout import Rollout
 from anomaly.service.rows import LogRows, cut
 from anomaly.service.store import Checkpoint, PartitionStore
-from anomaly.service.stored import Control, Letter
+from anomaly.service.stored import Control
 from anomaly.service.upkeep import Upkeep
 from anomaly.stream.ports import Block
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
-from anomaly.telemetry.records import Alert, DeadLetter
 from anomaly.telemetry.text import Text
 
-LETTER_BYTES = 1 << 20
-"""A dead letter holds at most so much of a message, so that it always fits its own topic."""
 ALERT_WITHIN_S = 0.1
 """An alert is written down, and then sent, within this time."""
-SAID_A_BATCH = 5
 
 
 class Shared(NamedTuple):
@@ -66,26 +65,6 @@ class Scored(NamedTuple):
     readings: int
     alarms: int
     dead_letters: int
-
-
-class Fresh:
-    """What happened since the last checkpoint; `due_s` is when the next one must be."""
-
-    def __init__(self) -> None:
-        self.control: list[Control] = []
-        self.letters: list[Letter] = []
-        self.unseen: dict[str, list[Event]] = {}
-        self.met: list[str] = []
-        self.idle: dict[str, bytes] = {}
-        self.returned: list[str] = []
-        self.readings = 0
-        self.changed = False
-        self.due_s = float("inf")
-
-    def until(self, due_s: float) -> None:
-        """Something changed that has to be written by `due_s`."""
-        self.changed = True
-        self.due_s = min(self.due_s, due_s)
 
 
 class PartitionScorer:
@@ -287,7 +266,7 @@ class PartitionScorer:
             self._publish(Partial(newest, {}), now_s)
 
     def _publish(self, partial: Partial, now_s: float) -> None:
-        self._fresh.letters += letters(self._shared.fleet, self._shared.whose, self.partition, partial)
+        self._fresh.letters += partial_letters(self._shared.fleet, self._shared.whose, self.partition, partial)
         self._fresh.until(now_s)
 
     def _decide(self, batch: Batch, now_s: float) -> tuple[int, int]:
@@ -305,7 +284,7 @@ class PartitionScorer:
         self._say_left_out()
         alerts = self.book.apply(outcome, batch, shared.fleet, arms, self._quiet)
         self._quiet = set()
-        self._fresh.letters += [_alert_letter(shared.fleet.topic("alerts"), alert) for alert in alerts]
+        self._fresh.letters += [alert_letter(shared.fleet.topic("alerts"), alert) for alert in alerts]
         if alerts:
             self._fresh.until(now_s + ALERT_WITHIN_S)
         for alert in alerts:
@@ -386,13 +365,8 @@ class PartitionScorer:
         return batch.take(np.delete(np.arange(len(batch)), list(homes)))
 
     def _bury(self, topic: str, partition: int, offset: int, reason: str, payload: bytes) -> None:
-        if len(payload) > LETTER_BYTES:
-            reason = f"{reason} (the first {LETTER_BYTES} of {len(payload)} bytes)"
-            payload = payload[:LETTER_BYTES]
-        letter = DeadLetter(reason=reason, topic=topic, partition=partition, offset=offset, payload=payload)
-        key = f"{topic}-{partition}-{offset}".encode()
-        dead = self._shared.fleet.topic("dead-letters")
-        self._fresh.letters.append(Letter(dead, key, msgspec.json.encode(letter)))
+        place = topic, partition, offset
+        self._fresh.letters.append(dead_letter(self._shared.fleet.topic("dead-letters"), place, reason, payload))
         self._buried += 1
         self._shared.metrics.dead_letters.labels(reason_class(reason)).inc()
 
@@ -460,30 +434,3 @@ def cuts_of(group: str, topic: str, partition: int) -> str:
     'night%2F1~bus.telemetry-3'
     """
     return f"{quote(group, safe='').replace('~', '%7E')}~{topic}-{partition}"
-
-
-def say(alerts: Sequence[Alert]) -> None:
-    """A line for each of the first alerts that open in a batch, sensor faults left out, and the number of the rest."""
-    opened = [alert for alert in alerts if alert.state == "open" and alert.kind != "sensor"]
-    for alert in opened[:SAID_A_BATCH]:
-        structlog.get_logger().info("alert", id=alert.id, severity=alert.severity, text=alert.text)
-    if len(opened) > SAID_A_BATCH:
-        structlog.get_logger().info("more alerts", count=len(opened) - SAID_A_BATCH)
-
-
-def reason_class(reason: str) -> str:
-    """One of few words for a dead letter's reason, so that metrics stay few: partition, version or decode.
-
-    >>> reason_class("version 9 is newer than this program reads (1)")
-    'version'
-    """
-    first = reason.partition(" ")[0].rstrip(":")
-    return first if first in {"partition", "version"} else "decode"
-
-
-def _alert_letter(topic: str, alert: Alert) -> Letter:
-    return Letter(topic, _subject(alert.subject.values()), msgspec.json.encode(alert))
-
-
-def _subject(names: Collection[str]) -> bytes:
-    return "/".join(names).encode()

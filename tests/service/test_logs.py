@@ -6,8 +6,8 @@ import logging
 
 from structlog.testing import capture_logs
 
+from anomaly.service.letters import SAID_A_BATCH, say
 from anomaly.service.logs import REPEAT_S, Repeats
-from anomaly.service.partition import SAID_A_BATCH, say
 from anomaly.telemetry.records import Alert
 
 

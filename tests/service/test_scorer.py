@@ -13,9 +13,9 @@ import pytest
 
 from anomaly.errors import DataError, PeerError, StateError
 from anomaly.service.compare import Since
+from anomaly.service.letters import reason_class
 from anomaly.service.logs import Summary
 from anomaly.service.metrics import Metrics
-from anomaly.service.partition import reason_class
 from anomaly.service.replay import Run, replay_log
 from anomaly.service.rows import read_decisions
 from anomaly.service.scorer import Options, Scorer
