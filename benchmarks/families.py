@@ -87,7 +87,7 @@ def evidence(columns: int, choice: Choice) -> Evidence:
     features[late, 0] += 1.0
     blocks = len(BLOCKS[choice.features])
     features = features.astype(np.float32).astype(np.float64)
-    return Evidence(features, ~late, late, noise, columns // blocks, 0, blocks, choice.label_term)
+    return Evidence(features, ~late, late, ~late, noise, 0.05, columns // blocks, 0, blocks, choice.label_term)
 
 
 def cost_ns(score: Callable[[Any], object], rows: NDArray[Any]) -> float:

@@ -12,6 +12,7 @@ class Action(IntEnum):
     RESTART: the baseline of its signals is learned again. UNDO: the baseline before the restart `undoes` is back.
     BEGIN and END of maintenance: no alarm and no learning between them. CONFIRM a fault: no learning until it is over.
     ANSWER: a lasting shift is answered, a confirmed fault over. ACCEPT: both, and a restart. RETIRE: silence is meant.
+    DISMISS: as ANSWER, and if the vehicle is in alarm since `until` or before, what is normal moves by the evidence.
     """
 
     RESTART = 0
@@ -22,14 +23,16 @@ class Action(IntEnum):
     ANSWER = 5
     ACCEPT = 6
     RETIRE = 7
+    DISMISS = 8
 
 
-RESTARTS = (Action.RESTART, Action.ACCEPT)
-"""The actions after which a vehicle has another normal."""
+RESTARTS = (Action.RESTART, Action.ACCEPT, Action.DISMISS)
+"""The actions after which a vehicle may have another normal."""
 
 
 class Event(NamedTuple):
-    """`id` tells it from others, `signals` are positions of those it is about (none: all), `undoes` another's id."""
+    """`id` tells it from others, `signals` are positions of those it is about (none: all), `undoes` another's id,
+    `until` the latest begin of an episode that is dismissed."""
 
     id: str
     vehicle: str
@@ -37,6 +40,7 @@ class Event(NamedTuple):
     action: Action = Action.RESTART
     signals: tuple[int, ...] = ()
     undoes: str = ""
+    until: int = 0
 
 
 class Kept(NamedTuple):

@@ -9,25 +9,31 @@ from anomaly.engine.baseline import forget
 from anomaly.engine.conformal import forget_past
 from anomaly.engine.events import Action
 from anomaly.engine.layout import (
+    ALARMS,
     ANSWERED,
     BEGAN_AGAIN,
+    BORN,
     CONFIRMED,
     COUNT,
+    DISMISSED,
     EXCUSED,
     F4,
     FLAGS,
     MAINTENANCE,
+    MOVED,
     NEVER,
     PARTIAL,
     RELEARNING,
     RESTARTED,
     SETTLED,
+    START,
     State,
     Waiting,
 )
 
 RESTART, UNDO, BEGIN, END = int(Action.RESTART), int(Action.UNDO), int(Action.BEGIN), int(Action.END)
 CONFIRM, ANSWER, ACCEPT, RETIRE = int(Action.CONFIRM), int(Action.ANSWER), int(Action.ACCEPT), int(Action.RETIRE)
+DISMISS = int(Action.DISMISS)
 
 
 @rare
@@ -94,6 +100,26 @@ def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) ->
 
 
 @rare
+def in_alarm(slot: int, until: int, state: State) -> bool:
+    """Whether the vehicle's episode of kind fault, open now, began at `until` or before."""
+    open_ = state.i4[slot, ALARMS] > 0 and state.u1[slot, FLAGS] & BORN == 0
+    return bool(open_ and state.i8[slot, START] <= until)
+
+
+@rare
+def dismiss(slot: int, event: int, state: State, waiting: Waiting) -> None:
+    """What alarmed is no fault: what is normal moves by the evidence, and is kept as it was."""
+    at = state.at
+    waiting.kept_ts[event] = waiting.ts[event]
+    for j in range(waiting.signals.shape[1]):
+        known = state.u2[slot, at.burned + j] == SETTLED
+        waiting.kept[event, j] = state.f4[slot, at.baseline + j] if known else F4(np.nan)
+        state.f4[slot, at.baseline + j] += state.f4[slot, at.evidence + j]
+        forget(slot, j, state)
+    state.i8[slot, RESTARTED] = waiting.ts[event]
+
+
+@rare
 def maintain(slot: int, action: int, state: State) -> int:
     """Maintenance begins or ends, or the vehicle retired: silence is meant."""
     times = int(state.u1[slot, MAINTENANCE])
@@ -127,4 +153,12 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
         state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
     elif action == ANSWER:
         state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
-    return note | (ANSWERED if action in (ANSWER, ACCEPT, CONFIRM) else 0)
+    elif action == DISMISS:
+        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+        if waiting.ts[event] > state.i8[slot, RESTARTED] and state.i4[slot, COUNT] >= burn_in:
+            note = DISMISSED
+            waiting.kept_ts[event] = NEVER
+            if in_alarm(slot, waiting.until[event], state):
+                dismiss(slot, event, state, waiting)
+                note = DISMISSED | MOVED | BEGAN_AGAIN
+    return note | (ANSWERED if action in (ANSWER, ACCEPT, CONFIRM, DISMISS) else 0)

@@ -28,6 +28,7 @@ CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED, GROWN = 1, 2, 4, 8,
 
 # Bits of `Observed.note`: what of a reading's moment the second pass has to know.
 IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE, UNSEEN = 1, 2, 4, 8, 16, 32, 64, 128
+DISMISSED, MOVED = 256, 512
 
 RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
 SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it
@@ -173,13 +174,14 @@ class Readings(NamedTuple):
 
 class Waiting(NamedTuple):
     """Events that wait: `ts`, `after` (the position of the vehicle's next one, -1: none), `action`, `signals`
-    bool[n, d] that it is about; `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d],
+    bool[n, d] that it is about; `until`, the latest begin of an episode that is dismissed; `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d],
     the baseline before a restart (NaN: none, or not its signal), and `kept_ts`, the time of that restart (NEVER: there
     was no baseline)."""
 
     ts: NDArray[np.int64]
     after: NDArray[np.int64]
     action: NDArray[np.int64]
+    until: NDArray[np.int64]
     signals: NDArray[np.bool_]
     undoes: NDArray[np.int64]
     kept: NDArray[np.float32]
@@ -188,7 +190,7 @@ class Waiting(NamedTuple):
 
 class Observed(NamedTuple):
     """What `observe` fills in, one row a reading; `ill` is how far a vehicle in its burn-in is from how vehicles are
-    born, `note` bits for the second pass, `since` the vehicle's reading before and `rhythm` its usual gap until then;
+    born, `note` bits for the second pass, `until` that of a dismissal that takes effect here, `since` the vehicle's reading before and `rhythm` its usual gap until then;
     `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
@@ -198,7 +200,8 @@ class Observed(NamedTuple):
     reason: NDArray[np.uint8]
     warm: NDArray[np.float32]
     ill: NDArray[np.float32]
-    note: NDArray[np.uint8]
+    note: NDArray[np.uint16]
+    until: NDArray[np.int64]
     since: NDArray[np.int64]
     rhythm: NDArray[np.float32]
     event_row: NDArray[np.int64]

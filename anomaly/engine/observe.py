@@ -22,6 +22,7 @@ from anomaly.engine.layout import (
     COHORT,
     CONFIRMED,
     COUNT,
+    DISMISSED,
     EXCUSED,
     F4,
     FAST,
@@ -310,7 +311,10 @@ def observe(
         note = EXCUSED if state.u1[slot, MAINTENANCE] > 0 else 0
         head = state.i4[slot, HEAD]
         while head >= 0 and waiting.ts[head] <= ts:
-            note |= happen(slot, head, frame.burn_in, state, waiting)
+            happened = happen(slot, head, frame.burn_in, state, waiting)
+            if happened & DISMISSED:
+                out.until[i] = max(out.until[i], waiting.until[head]) if note & DISMISSED else waiting.until[head]
+            note |= happened
             out.event_row[applied] = i
             out.event[applied] = head
             applied += 1

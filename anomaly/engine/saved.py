@@ -13,8 +13,8 @@ from anomaly.engine.frame import Frame
 from anomaly.errors import StateError
 from anomaly.telemetry.text import Text
 
-VERSION = 3
-"""1 and 2 were never released."""
+VERSION = 4
+"""1 to 3 were never released."""
 Waiting = Sequence[tuple[Any, ...]]
 """Events that wait, as tuples of the fields of `anomaly.engine.events.Event`."""
 
@@ -24,7 +24,7 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     and their calendar."""
 
     clock: bytes
-    waiting: list[tuple[str, str, int, int, tuple[int, ...], str]] | None
+    waiting: list[tuple[Any, ...]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
     cohorts: tuple[bytes, bytes, bytes, bytes]

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from anomaly.compile import kernel, rare
 from anomaly.engine.baseline import forget
 from anomaly.engine.frame import FrameArrays
+from anomaly.engine.happen import in_alarm
 from anomaly.engine.layout import (
     ANSWERED,
     BEGAN_AGAIN,
     BORN,
+    DISMISSED,
     EPISODE_BYTES,
     EXCUSED,
     F4,
@@ -27,6 +29,7 @@ from anomaly.engine.layout import (
     IN_MAINTENANCE,
     IN_PARTIAL,
     MISSING,
+    MOVED,
     NEVER,
     RETIRED,
     RUN,
@@ -206,7 +209,10 @@ def settle(
         slot = readings.slots[i]
         note = observed.note[i]
         opened = state.i4[slot, FAULT_EPISODE.alarms] > 0 or (has_quick and state.i4[slot, quick.alarms] > 0)
-        if state.u1[slot, FLAGS] & STIRRED or (note & IN_PARTIAL and opened != (note & IN_EPISODE > 0)):
+        foreseen = not note & IN_PARTIAL or opened == (note & IN_EPISODE > 0)
+        if note & DISMISSED:
+            foreseen = foreseen and in_alarm(slot, observed.until[i], state) == (note & MOVED > 0)
+        if state.u1[slot, FLAGS] & STIRRED or not foreseen:
             stale = i
             break
         ts = readings.ts[i]

@@ -11,7 +11,7 @@ from anomaly.telemetry.records import Label, VehicleEvent
 _VERDICTS = {
     "fault": Action.CONFIRM,
     "fixed": Action.ACCEPT,
-    "no_fault": Action.ACCEPT,
+    "no_fault": Action.DISMISS,
     "normal_since": Action.ACCEPT,
     "unknown": Action.ANSWER,
 }
@@ -47,7 +47,7 @@ def _of_label(fleet: Fleet, label: Label) -> Iterator[Event]:
     if label.reported_at is None:
         return
     action = _VERDICTS[label.verdict]
-    if action == Action.ACCEPT and "no_fault" not in fleet.baseline.restart_on:
+    if action == Action.DISMISS and "no_fault" not in fleet.baseline.restart_on:
         action = Action.ANSWER
     name = f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
-    yield Event(name, label.vehicle, label.reported_at, action)
+    yield Event(name, label.vehicle, label.reported_at, action, until=label.end if action == Action.DISMISS else 0)

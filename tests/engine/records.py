@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from anomaly.engine.events import RESTARTS, Action, Event
+from anomaly.engine.events import Action, Event
 from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES
 
 
@@ -156,7 +156,7 @@ class Vehicle:
     def happen(self, event: Event, burn_in: int) -> tuple[bool, bool]:
         """An event takes effect; answers whether the baseline is another one, and whether a shift is answered."""
         superseded = event.ts <= self.restarted
-        if event.action in RESTARTS and not superseded:
+        if event.action in (Action.RESTART, Action.ACCEPT) and not superseded:
             self._restart(event, burn_in)
             self.restarted, self.maintenance, self.confirmed = event.ts, 0, False
         elif event.action == Action.UNDO:
@@ -167,8 +167,21 @@ class Vehicle:
             self.maintenance = max(self.maintenance - 1, 0)
         elif event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT):
             self.confirmed = event.action == Action.CONFIRM
-        again = event.action == Action.UNDO or (event.action in RESTARTS and not superseded)
-        return again, event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT)
+        again = event.action == Action.UNDO or (event.action in (Action.RESTART, Action.ACCEPT) and not superseded)
+        if event.action == Action.DISMISS:
+            self.confirmed = False
+            alarms = self.fault.alarms > 0 and not self.born and self.fault.start <= event.until
+            again = alarms and self.seen >= burn_in and not superseded
+            if again:
+                self._move(event)
+        return again, event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT, Action.DISMISS)
+
+    def _move(self, event: Event) -> None:
+        self.kept[event.id] = event.ts, {j: self.baseline[j] for j in self.settled}
+        self.restarted = event.ts
+        for j, gathered in enumerate(self.gathered):
+            self.baseline[j] += gathered.evidence
+        self.gathered = [Gathered() for _ in self.gathered]
 
     def _restart(self, event: Event, burn_in: int) -> None:
         every, warm = set(range(len(self.baseline))), self.seen >= burn_in

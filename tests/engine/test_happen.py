@@ -126,3 +126,40 @@ def test_a_restart_that_comes_too_late_ends_neither_maintenance_nor_a_confirmed_
     outcome = engine.decide(readings([WORN] * 10, start=300))
     assert not outcome.decisions.kind.any()
     assert world.record(engine) == before
+
+
+def test_no_fault_ends_the_alarm_that_it_is_about_and_nothing_else() -> None:
+    """What is normal moves by the evidence at once, is kept for an undo, and not where the alarm began later."""
+    for until, moved in ((150, False), (10_000, True)):
+        engine = world.engine()
+        engine.decide(readings([NORMAL] * 20))
+        assert engine.decide(readings([WORN] * 10, start=200)).decisions.alarm[-1]
+        before = world.record(engine)
+        engine.add_events([Event("n", "v0", 300, Action.DISMISS, until=until)])
+        outcome = engine.decide(readings([WORN], start=300))
+        assert bool(outcome.decisions.alarm[0]) is not moved
+        assert (world.record(engine).baseline != before.baseline) is moved
+        assert [bool(kept) for kept in outcome.applied.kept] == [moved]
+
+
+def test_no_fault_of_a_vehicle_without_an_alarm_changes_nothing() -> None:
+    """An inspection of a healthy vehicle leaves what is normal, and its evidence, as they were."""
+    told, untold = world.engine(), world.engine()
+    told.add_events([Event("n", "v0", 200, Action.DISMISS, until=10_000)])
+    for engine in (told, untold):
+        engine.decide(readings([NORMAL] * 25))
+    assert world.record(told) == world.record(untold)
+
+
+def test_an_undone_no_fault_holds_the_vehicle_against_its_old_normal() -> None:
+    """The alarm is back with the evidence."""
+    baselines = world.Baselines()
+    engine = world.engine(kept=baselines)
+    dismissal = Event("n", "v0", 300, Action.DISMISS, until=10_000)
+    engine.add_events([dismissal, Event("u", "v0", 400, Action.UNDO, (), "n")])
+    engine.decide(readings([NORMAL] * 20))
+    engine.decide(readings([WORN] * 10, start=200))
+    before = world.record(engine)
+    baselines.keep(engine.decide(readings([WORN] * 10, start=300)).applied)
+    engine.decide(readings([WORN], start=400))
+    assert world.record(engine).baseline == before.baseline

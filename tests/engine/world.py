@@ -156,11 +156,12 @@ def _happen(vehicle: str, seed: int, span: int, count: int) -> Iterator[Event]:
     known = ["unheard of"]
     for number, ts in enumerate(np.sort(rng.integers(0, span, count)).tolist()):
         name = f"{vehicle}-{number}"
-        action = Action(rng.choice([0, 0, 0, 1, 1, 2, 4, 4, 5, 6, 7]))
+        action = Action(rng.choice([0, 0, 0, 1, 1, 2, 4, 4, 5, 6, 6, 7, 8, 8]))
         some = () if rng.random() < 0.4 else tuple(sorted(rng.choice(3, 1 + int(rng.integers(2)), replace=False)))
         signals = tuple(map(int, some)) if action == Action.RESTART else ()
         undoes = known[-1 if rng.random() < 0.8 else rng.integers(len(known))] if action == Action.UNDO else ""
-        yield Event(name, vehicle, ts, action, signals, undoes)
+        until = ts - int(rng.integers(-1, 20)) * span // 200 if action == Action.DISMISS else 0
+        yield Event(name, vehicle, ts, action, signals, undoes, until)
         if action == Action.BEGIN:
             yield Event(name, vehicle, ts + span // 20, Action.END)
         if action == Action.CONFIRM:

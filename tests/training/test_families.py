@@ -42,7 +42,7 @@ def evidence(signals: int, seed: int = 0, late: bool = True) -> Evidence:
     rows[ill, 0] += 2.0
     full = np.zeros((2_000, padded(signals)))
     full[:, :signals] = rows.astype(np.float32)
-    return Evidence(full, ~ill, ill & late, noise, signals, seed)
+    return Evidence(full, ~ill, ill & late, ~ill, noise, 0.05, signals, seed)
 
 
 def six_blocks(signals: int, label_term: Literal["logistic", "boosting"] = "logistic") -> Evidence:
@@ -57,7 +57,7 @@ def six_blocks(signals: int, label_term: Literal["logistic", "boosting"] = "logi
     columns[np.ix_(ill, np.arange(5) * signals)] += 2.0
     full = np.zeros((2_000, padded(6 * signals)))
     full[:, : 6 * signals] = columns.astype(np.float32)
-    return Evidence(full, ~ill, ill, np.eye(signals), signals, 0, 6, label_term)
+    return Evidence(full, ~ill, ill, ~ill, np.eye(signals), 0.05, signals, 0, 6, label_term)
 
 
 @cache

@@ -92,7 +92,6 @@ class Course:
         self.done: list[Done] = []
         self.trained_day, self.models, self.promoted = 0, 1, 0
         self.drift_days = 0
-        self.stormy: set[int] = set()
         self.audited = 0
         self.engine.add_events(acts_of(world.fleet, world.events, world.known))
         self._warm_up()
@@ -158,7 +157,8 @@ class Course:
 
     def _hear(self, label: Label) -> None:
         self.labels.append(label)
-        self.engine.add_events(events_of(self.world.fleet, label))
+        if self.policy.told:
+            self.engine.add_events(events_of(self.world.fleet, label))
 
     def _audit(self, since: int) -> None:
         """Picks of the audit: somebody looks whatever the score; what is found is only told."""
@@ -190,8 +190,6 @@ class Course:
         count = sum(ts >= first for _, ts in self.alerts)
         budget = len(self.world.names) * self.world.fleet.threshold.false_alarms / 1_000
         self.drift_days = self.drift_days + 1 if too_many(count, budget) else 0
-        if self.drift_days:
-            self.stormy.update(range(day + 1 - DRIFT_WINDOW_DAYS, day + 1))
 
     def _retrain(self, day: int, now: int, why: str) -> None:
         world, policy = self.world, self.policy
@@ -220,8 +218,8 @@ class Course:
         return readings.take(rows)
 
     def _reported(self, now: int) -> list[Label]:
-        """Labels by now, and what nothing is known of: an alert that nobody answered yet, and one of a stormy day from
-        its begin to the answer that accepted how the vehicle is (until then it was held against another normal)."""
+        """Labels by now, and the alerts that nobody answered yet, of which nothing is known. What alarmed and was found
+        to be nothing stays in: it is what the next model has to learn."""
         told = [label for label in self.labels if (label.reported_at or 0) < now]
         answered = {(label.vehicle, label.end) for label in told}
         waiting = [
@@ -229,12 +227,7 @@ class Course:
             for code, ts in self.alerts
             if ts < now and (self.world.names[code], ts) not in answered
         ]
-        stormy = [
-            _unknown(label.vehicle, label.start, label.reported_at or now)
-            for label in told
-            if label.verdict == "no_fault" and (label.end - self.world.begin) // DAY_MS in self.stormy
-        ]
-        return [*told, *waiting, *stormy]
+        return [*told, *waiting]
 
     def _passes(self, day: int, challenger: Model, past: Windows) -> bool:
         report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest)
