@@ -17,6 +17,9 @@ BINS = 10
 LEAST = 200
 """A distribution of fewer values than this is not compared."""
 OUTSIDE = "outside the training range"
+STABILITY, CHANGE = "stability of", "change of the daily"
+ABOUT_THE_FLEET = (STABILITY, CHANGE, OUTSIDE)
+"""How findings begin that are about signals, features and scores: the rest is about alerts and people."""
 DELTAS = (2e-2, 2e-3, 2e-4, 2e-6, 2e-9)
 """What ADWIN is tried with, from sensitive to slow: the first that finds nothing in quiet history is taken."""
 
@@ -123,14 +126,14 @@ def judge(reference: Reference, windows: Sequence[Window]) -> list[Finding]:
         values = _finite(newest.values.get(name))
         if len(values) >= LEAST:
             index = psi(np.array(shape.shares), _counts(values, shape.edges))
-            found.append(_finding(f"stability of {name}", index, shape.limit))
+            found.append(_finding(f"{STABILITY} {name}", index, shape.limit))
     scalars = {**newest.scalars, OUTSIDE: _outside(reference.shapes, newest)}
     found += [
         _finding(name, value, reference.limits[name]) for name, value in scalars.items() if name in reference.limits
     ]
     for cohort, delta in reference.delta.items():
         days = [value for window in windows for value in window.daily.get(cohort, [])]
-        found.append(_finding(f"change of the daily {cohort}", float(_changes(days, delta)), 0.0))
+        found.append(_finding(f"{CHANGE} {cohort}", float(_changes(days, delta)), 0.0))
     return sorted(found, key=lambda one: (not one.drifted, -one.value / max(one.limit, 1e-9), one.name))
 
 

@@ -22,6 +22,8 @@ class LoopFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     every_days: Annotated[float, Meta(ge=0.0)] = 28.0
     labels: Count = 50
     drift_days: Count = 7
+    quiet_days: Count = 56
+    """So many days after a promotion without too many alerts say what is usual; 0: only a person says it."""
     window_days: Days = 180.0
     holdout_days: Days = 28.0
     cap: Annotated[float, Meta(ge=1.0)] = 2.0
