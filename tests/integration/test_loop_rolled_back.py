@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anomaly.experiments.report import report
+from anomaly.service import monitor
+from anomaly.service.monitor import Watched
 from anomaly.service.rows import read_decisions
 from tests.training.real_loop import HARMFUL, World, look, look_killed, make_world, pass_time
 
@@ -54,3 +56,13 @@ def test_the_challenger_decided_for_half_of_the_vehicles_and_for_nobody_before(w
     assert tried
     assert others
     assert not tried & others
+
+
+def test_the_monitor_looks_at_the_scores_of_the_champion_alone(world: World) -> None:
+    """What the challenger said for its arm is no drift of the champion's scores."""
+    place = world.place
+    rows = read_decisions(world.folder / "run").select(["model", "offset"]).to_pylist()
+    own = sum(row["model"] == "sample/1" and row["offset"] is not None for row in rows)
+    seen = monitor.look(Watched(place.run, place.fleet, place.registry), {}, 0, 2**62, daily_only=True)
+    assert own < len(rows)
+    assert len(seen.values["score:all"]) == own

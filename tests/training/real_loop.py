@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,10 @@ class Plan(NamedTuple):
     spoil: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
-def noisy(day: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A signal that is noisy in the first month, and again from day 115 on."""
+def noisy(day: np.ndarray, values: np.ndarray, back: float = 115.0) -> np.ndarray:
+    """A signal that is noisy in the first month, and again from the day `back` on."""
     rng = np.random.default_rng(0)
-    wild = (day < 30) | (day >= 115)
+    wild = (day < 30) | (day >= back)
     return np.asarray(values + wild * rng.normal(0, NOISE * np.nanstd(values[day < 30]), len(values)))
 
 
@@ -87,6 +88,16 @@ HARMFUL = Plan(
 )  # fmt: skip
 """A champion that knows how noisy two signals can be, and a challenger that learned from quiet weeks before the noise
 comes back."""
+
+DRIFTING = Plan(
+    HARMFUL.config,
+    seed=5,
+    file=LoopFile(every_days=0.0, labels=0, drift_days=5, quiet_days=56, window_days=45.0, holdout_days=14.0),
+    trained=30,
+    looks=(93, 107),
+    spoil=partial(noisy, back=95.0),
+)  # fmt: skip
+"""The noise comes back, and the champion does not mind: only who looks at the signals can know."""
 
 
 class World(NamedTuple):

@@ -102,7 +102,7 @@ def _looked(place: Place, watched: Watched, days: Sequence[int]) -> list[list[st
     known = _read(path.read_bytes(), model) if path.exists() else {}
     ticks = place.fleet.ticks_per_day
     found = {day: known[day] if day in known else _beyond(monitor(watched, (day + 1) * ticks - 1)) for day in days}
-    if found != known:
+    if days and found != known:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, msgspec.json.encode(Looked(model=model, days=found)))
     return [found[day] for day in days]
