@@ -17,9 +17,10 @@ BINS = 10
 LEAST = 200
 """A distribution of fewer values than this is not compared."""
 OUTSIDE = "outside the training range"
-STABILITY, CHANGE = "stability of", "change of the daily"
-ABOUT_THE_FLEET = (STABILITY, CHANGE, OUTSIDE)
-"""How findings begin that are about signals, features and scores: the rest is about alerts and people."""
+STABILITY = "stability of"
+ABOUT_THE_FLEET = (STABILITY, OUTSIDE)
+"""How findings begin that say how signals, features and scores of the newest window are: the rest is about alerts and
+people, or, as ADWIN's count, about all that was since the quiet time."""
 DELTAS = (2e-2, 2e-3, 2e-4, 2e-6, 2e-9)
 """What ADWIN is tried with, from sensitive to slow: the first that finds nothing in quiet history is taken."""
 
@@ -133,7 +134,7 @@ def judge(reference: Reference, windows: Sequence[Window]) -> list[Finding]:
     ]
     for cohort, delta in reference.delta.items():
         days = [value for window in windows for value in window.daily.get(cohort, [])]
-        found.append(_finding(f"{CHANGE} {cohort}", float(_changes(days, delta)), 0.0))
+        found.append(_finding(f"change of the daily {cohort}", float(_changes(days, delta)), 0.0))
     return sorted(found, key=lambda one: (not one.drifted, -one.value / max(one.limit, 1e-9), one.name))
 
 
