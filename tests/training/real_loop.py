@@ -175,13 +175,16 @@ def pass_time(world: World, look: int) -> None:
 
 
 def look(world: World, killed_at: str = "", killed_after_s: float | None = None) -> bool:
-    """A pass of the autopilot, killed at a place of the machine, or after some time; answers whether it was."""
+    """A pass of the autopilot, killed at a place of the machine, or after some time; answers whether it was. Whatever
+    became of it, there is a champion that can be loaded."""
     process = _started(_look, world, killed_at)
     if killed_after_s is not None:
         time.sleep(killed_after_s)
         process.kill()
     code = _ended(process)
     assert code in (0, -signal.SIGKILL), code
+    place = world.place
+    place.registry.load(place.registry.resolve(place.champion()))
     return code != 0
 
 
