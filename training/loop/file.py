@@ -29,8 +29,8 @@ class LoopFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cap: Annotated[float, Meta(ge=1.0)] = 2.0
     """Most readings of a vehicle, as a multiple of the median vehicle's."""
     shadow_days: Days = 7.0
-    """So long the candidate is scored beside the champion, and until labels are due; three times as long if it cannot be
-    read then."""
+    """So long the candidate is scored beside the champion, and until labels are due; three times as long if it cannot
+    be read then."""
     min_days: Days = 14.0
     max_days: Days = 42.0
     label_delay_days: Annotated[float, Meta(ge=0.0, le=60.0)] = 14.0
