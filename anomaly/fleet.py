@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from anomaly import settings
 from anomaly.errors import ConfigError
+from anomaly.secret import REFERENCE
 
 TimeUnit = Literal["ms", "s", "cycles"]
 Format = Literal["json", "msgpack", "arrow"]
@@ -181,6 +182,8 @@ class Log(_Strict, frozen=True):
     decisions: Literal["all", "sampled"] = "sampled"
     sample: Share = 0.01
     audit: Share = 0.01
+    audit_key: Annotated[str, Meta(pattern=REFERENCE)] | None = None
+    """Where the secret is that the audit is drawn with; not set: whoever knows a vehicle's id can tell its days."""
     cut_every_s: Positive = 300.0
     cut_every_mb: Positive = 64.0
     keep_days: Positive | None = None

@@ -247,7 +247,8 @@ def _decided(decisions: object, history: History) -> Decided:
     joined = logged.merge(known.drop_duplicates(["vehicle", "ts"]), on=["vehicle", "ts"], how="inner")
     began = joined.groupby("episode", observed=True)["ts"].min()
     lasting = joined[(joined["kinds"].to_numpy() & (1 << Kind.LASTING_SHIFT)) > 0]
-    answers = [event for event in history.events if event.action in (Action.ACCEPT, Action.ANSWER, Action.CONFIRM, Action.DISMISS)]
+    told = Action.ACCEPT, Action.ANSWER, Action.CONFIRM, Action.DISMISS
+    answers = [event for event in history.events if event.action in told]
     shifts = [
         Shift(
             code=row.code,

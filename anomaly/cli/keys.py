@@ -68,6 +68,7 @@ KEYS: dict[str, Key] = {
     "log.decisions": Key("which decisions are kept; alarms always are", "start"),
     "log.sample": Key("share of decisions that is kept, where they are sampled", "start"),
     "log.audit": Key("share of quiet vehicles that is put up for a check", "start"),
+    "log.audit_key": Key("where the audit's secret is: file:PATH or env:NAME; not set: picks can be foretold", "start"),
     "log.cut_every_s": Key("seconds after which kept rows become a file", "start"),
     "log.cut_every_mb": Key("megabytes after which kept rows become a file", "start"),
     "log.keep_days": Key("days that files of readings and decisions are kept; not set: for ever", "start"),

@@ -107,16 +107,21 @@ def in_alarm(slot: int, until: int, state: State) -> bool:
 
 
 @rare
-def dismiss(slot: int, event: int, state: State, waiting: Waiting) -> None:
-    """What alarmed is no fault: what is normal moves by the evidence, and is kept as it was."""
+def dismiss(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) -> int:
+    """What alarmed is no fault: what is normal moves by the evidence, and is kept as it was; else nothing happens."""
     at = state.at
-    waiting.kept_ts[event] = waiting.ts[event]
+    waiting.kept_ts[event] = NEVER
+    if waiting.ts[event] <= state.i8[slot, RESTARTED] or state.i4[slot, COUNT] < burn_in:
+        return 0
+    if not in_alarm(slot, waiting.until[event], state):
+        return DISMISSED
     for j in range(waiting.signals.shape[1]):
         known = state.u2[slot, at.burned + j] == SETTLED
         waiting.kept[event, j] = state.f4[slot, at.baseline + j] if known else F4(np.nan)
         state.f4[slot, at.baseline + j] += state.f4[slot, at.evidence + j]
         forget(slot, j, state)
-    state.i8[slot, RESTARTED] = waiting.ts[event]
+    state.i8[slot, RESTARTED] = waiting.kept_ts[event] = waiting.ts[event]
+    return DISMISSED | MOVED | BEGAN_AGAIN
 
 
 @rare
@@ -135,15 +140,14 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
     """One event takes effect; answers the bits of `note` that it leads to."""
     action = waiting.action[event]
     note = 0
-    if action in (RESTART, ACCEPT):
-        if waiting.ts[event] > state.i8[slot, RESTARTED]:
-            restart(slot, event, burn_in, state, waiting)
-            state.i8[slot, RESTARTED] = waiting.ts[event]
-            state.u1[slot, MAINTENANCE] = 0
-            state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
-            note = BEGAN_AGAIN
-        elif action == ACCEPT:
-            state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+    if action in (ANSWER, ACCEPT, DISMISS):
+        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+    if action in (RESTART, ACCEPT) and waiting.ts[event] > state.i8[slot, RESTARTED]:
+        restart(slot, event, burn_in, state, waiting)
+        state.i8[slot, RESTARTED] = waiting.ts[event]
+        state.u1[slot, MAINTENANCE] = 0
+        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
+        note = BEGAN_AGAIN
     elif action == UNDO:
         undo(slot, event, burn_in, state, waiting)
         note = BEGAN_AGAIN
@@ -151,14 +155,6 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
         note = maintain(slot, action, state)
     elif action == CONFIRM:
         state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
-    elif action == ANSWER:
-        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
     elif action == DISMISS:
-        state.u1[slot, FLAGS] &= np.uint8(255 - CONFIRMED)
-        if waiting.ts[event] > state.i8[slot, RESTARTED] and state.i4[slot, COUNT] >= burn_in:
-            note = DISMISSED
-            waiting.kept_ts[event] = NEVER
-            if in_alarm(slot, waiting.until[event], state):
-                dismiss(slot, event, state, waiting)
-                note = DISMISSED | MOVED | BEGAN_AGAIN
+        note = dismiss(slot, event, burn_in, state, waiting)
     return note | (ANSWERED if action in (ANSWER, ACCEPT, CONFIRM, DISMISS) else 0)

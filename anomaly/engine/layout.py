@@ -174,9 +174,9 @@ class Readings(NamedTuple):
 
 class Waiting(NamedTuple):
     """Events that wait: `ts`, `after` (the position of the vehicle's next one, -1: none), `action`, `signals`
-    bool[n, d] that it is about; `until`, the latest begin of an episode that is dismissed; `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d],
-    the baseline before a restart (NaN: none, or not its signal), and `kept_ts`, the time of that restart (NEVER: there
-    was no baseline)."""
+    bool[n, d] that it is about; `until`, the latest begin of an episode that is dismissed; `undoes`, the row of `kept`
+    that an undo puts back (-1: none); `kept` float32[n, d], the baseline before a restart (NaN: none, or not its
+    signal), and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
 
     ts: NDArray[np.int64]
     after: NDArray[np.int64]
@@ -190,8 +190,8 @@ class Waiting(NamedTuple):
 
 class Observed(NamedTuple):
     """What `observe` fills in, one row a reading; `ill` is how far a vehicle in its burn-in is from how vehicles are
-    born, `note` bits for the second pass, `until` that of a dismissal that takes effect here, `since` the vehicle's reading before and `rhythm` its usual gap until then;
-    `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
+    born, `note` bits for the second pass, `until` that of a dismissal here, `since` the vehicle's reading before and
+    `rhythm` its usual gap until then; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
     features: NDArray[np.float32]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.errors import ConfigError
 from anomaly.experiments.file import BUCKETS, Experiment
+from anomaly.secret import read_secret
 
 Eligible = NDArray[np.uint64]
 """The keys of the vehicles that may take part, ascending; see `key`."""
@@ -43,14 +42,7 @@ def read_salt(experiment: Experiment, environment: Mapping[str, str] = os.enviro
     """
     if experiment.salt_ref is None:
         return experiment.id.encode()
-    kind, _, name = experiment.salt_ref.partition(":")
-    try:
-        secret = Path(name).read_bytes().strip() if kind == "file" else environment.get(name, "").encode()
-    except OSError as error:
-        raise ConfigError(f"experiment {experiment.id}: salt_ref {experiment.salt_ref}: {error.strerror}") from error
-    if not secret:
-        raise ConfigError(f"experiment {experiment.id}: salt_ref {experiment.salt_ref} is empty or not set")
-    return secret
+    return read_secret(experiment.salt_ref, f"experiment {experiment.id}: salt_ref", environment)
 
 
 def keys(experiment: Experiment, salt: bytes) -> Keys:

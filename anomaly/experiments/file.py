@@ -14,6 +14,7 @@ from anomaly import settings
 from anomaly.errors import ConfigError
 from anomaly.experiments.metrics import METHODS, REFUSED, Method, Metric
 from anomaly.fleet import Name
+from anomaly.secret import REFERENCE
 
 KnownMetric = Annotated[Metric, Meta(extra={"refused": REFUSED})]
 Unit = Annotated[
@@ -137,7 +138,7 @@ class Experiment(_Table, frozen=True):
     unit: Unit = "vehicle"
     owner: str = ""
     layer: Layer = Layer()
-    salt_ref: Annotated[str, Meta(pattern=r"^(file|env):.+$")] | None = None
+    salt_ref: Annotated[str, Meta(pattern=REFERENCE)] | None = None
     eligibility: dict[str, list[str]] = {}
     strata: list[str] = []
     holdout_share: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0

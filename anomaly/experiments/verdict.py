@@ -63,8 +63,8 @@ def _of_primary(experiment: Experiment, state: State, look: Look) -> Verdict:
     if primary.result == "fail":
         return Verdict("fail", said, read)
     if primary.result == "pass":
-        doubt = next(filter(None, map(_doubt, look.comparison.guardrails)), None)
-        return Verdict("inconclusive", doubt, read) if doubt else Verdict("pass", said, read)
+        against = next(filter(None, map(doubt, look.comparison.guardrails)), None)
+        return Verdict("inconclusive", against, read) if against else Verdict("pass", said, read)
     late = days_since(state.steps[0].at, look) > experiment.max_days
     return Verdict("inconclusive", f"{said}{', and max_days have passed' if late else ''}", read)
 
@@ -102,7 +102,7 @@ def _said(reading: Reading) -> str:
     )
 
 
-def _doubt(reading: Reading) -> str | None:
+def doubt(reading: Reading) -> str | None:
     """Why a guardrail stands against a promotion although it did not fail."""
     if reading.method == "first_event":
         few = reading.control_events + reading.treatment_events

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Decisions, Kind, Outcome
-from anomaly.feedback.sampling import AUDIT, LONG_ALARM, SAMPLE, drawn
+from anomaly.feedback.sampling import LONG_ALARM, SAMPLE, audited, drawn
 from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import alert_id
@@ -125,7 +125,7 @@ def table_of(rows: Kept, arms: Sequence[Arm], fleet: Fleet, partition: int | Non
 
     decisions, count = rows.decisions, len(rows.ts)
     arm, any_wrong = decisions.arm, len(rows.wrong) > 0
-    audit = drawn(rows.vehicles.crc32(), rows.ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
+    audit = audited(fleet, rows.vehicles.crc32(), rows.ts)
     arrays = [
         rows.vehicles.arrow(),
         _plain("ts", rows.ts),
@@ -175,7 +175,7 @@ def keep(outcome: Outcome, batch: Batch, fleet: Fleet) -> NDArray[np.int64]:
         return np.arange(len(decisions.row))
     hashes, ts = batch.vehicles.take(decisions.row).crc32(), batch.ts[decisions.row]
     kept = drawn(hashes, ts, fleet.log.sample, SAMPLE)
-    kept |= drawn(hashes, ts // fleet.ticks_per_day, fleet.log.audit, AUDIT)
+    kept |= audited(fleet, hashes, ts)
     wrong = np.flatnonzero(decisions.kind)
     if len(wrong):
         kept[wrong] |= _of_episode(outcome, batch, fleet, wrong)

@@ -17,6 +17,10 @@ BINS = 10
 LEAST = 200
 """A distribution of fewer values than this is not compared."""
 OUTSIDE = "outside the training range"
+STABILITY = "stability of"
+ABOUT_THE_FLEET = (STABILITY, OUTSIDE)
+"""How findings begin that say how signals, features and scores of the newest window are: the rest is about alerts and
+people, or, as ADWIN's count, about all that was since the quiet time."""
 DELTAS = (2e-2, 2e-3, 2e-4, 2e-6, 2e-9)
 """What ADWIN is tried with, from sensitive to slow: the first that finds nothing in quiet history is taken."""
 
@@ -123,7 +127,7 @@ def judge(reference: Reference, windows: Sequence[Window]) -> list[Finding]:
         values = _finite(newest.values.get(name))
         if len(values) >= LEAST:
             index = psi(np.array(shape.shares), _counts(values, shape.edges))
-            found.append(_finding(f"stability of {name}", index, shape.limit))
+            found.append(_finding(f"{STABILITY} {name}", index, shape.limit))
     scalars = {**newest.scalars, OUTSIDE: _outside(reference.shapes, newest)}
     found += [
         _finding(name, value, reference.limits[name]) for name, value in scalars.items() if name in reference.limits

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from anomaly.engine.events import Action, Event
+from anomaly.feedback.journal import Journal
 from anomaly.fleet import Fleet
+from anomaly.telemetry.decode_records import decode_events
 from anomaly.telemetry.records import Label, VehicleEvent
+
+LOOKS_BACK = 1 << 22
+"""Bytes: what a scorer may be told a second time after a crash is far less."""
 
 _VERDICTS = {
     "fault": Action.CONFIRM,
@@ -22,8 +28,8 @@ def events_of(fleet: Fleet, record: VehicleEvent | Label) -> list[Event]:
 
     A service, firmware or sensor event starts the baseline again, of the signals that `[baseline.signals]` names for
     it; maintenance lasts from `ts` to `until`, without that to the next restart; an `undo` takes back what `undoes`
-    names. A confirmed fault ends learning until it is `fixed`; that, "no fault" and "normal since" accept how the
-    vehicle is now. Any label answers a lasting shift.
+    names. A confirmed fault ends learning until it is `fixed`; that and "normal since" accept how the vehicle is
+    now, "no fault" only if it is still in the alarm that the label is about. Any label answers a lasting shift.
     """
     return list(_of_event(fleet, record) if isinstance(record, VehicleEvent) else _of_label(fleet, record))
 
@@ -51,3 +57,13 @@ def _of_label(fleet: Fleet, label: Label) -> Iterator[Event]:
         action = Action.ANSWER
     name = f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
     yield Event(name, label.vehicle, label.reported_at, action, until=label.end if action == Action.DISMISS else 0)
+
+
+class EventStore(Journal[VehicleEvent]):
+    """The vehicle events that a run was told of, in `events.jsonl` of `folder`; of one id the first counts.
+
+    A scorer that started over was told of all of them again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "events.jsonl", decode_events, LOOKS_BACK)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from anomaly.errors import DataError
+from anomaly.feedback.journal import Journal
 from anomaly.telemetry.decode_records import decode_labels
 from anomaly.telemetry.records import Label
 
@@ -47,50 +43,8 @@ def _reported(label: Label) -> float:
     return float("-inf") if label.reported_at is None else label.reported_at
 
 
-class LabelStore:
-    """All labels that were ever brought in, one JSON line each in `labels.jsonl` of `folder`; only ever added to.
-
-    Any number of processes of a machine may add; a line that a crash cut short does not count.
-    """
+class LabelStore(Journal[Label]):
+    """All labels that were ever brought in, in `labels.jsonl` of `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "labels.jsonl"
-
-    def add(self, labels: Sequence[Label]) -> int:
-        """Write down those of `labels` that are not there yet; answers how many. Raises DataError if it cannot."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._locked() as file:
-                content = file.read()
-                whole = content.rfind(b"\n") + 1
-                known = set(content[:whole].splitlines())
-                new = [line for line in dict.fromkeys(map(msgspec.json.encode, labels)) if line not in known]
-                file.truncate(whole)
-                file.seek(whole)
-                file.write(b"".join(line + b"\n" for line in new))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from error
-        return len(new)
-
-    def read(self) -> list[Label]:
-        """All labels in the order in which they came. Raises DataError for a line that is no label."""
-        if not self.path.exists():
-            return []
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror}") from error
-        labels, failures = decode_labels(content[: content.rfind(b"\n") + 1].splitlines())
-        if failures:
-            first = failures[0]
-            raise DataError(f"{self.path}, line {first.position + 1}: {first.reason}; mend or remove it")
-        return labels
-
-    @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        """The file for reading and writing, for this process alone."""
-        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+        super().__init__(folder / "labels.jsonl", decode_labels)

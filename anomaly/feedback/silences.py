@@ -10,7 +10,7 @@ import numpy as np
 from anomaly.engine.model import Arm
 from anomaly.engine.outcome import Change, Kind, Silences
 from anomaly.feedback.decisions import schema
-from anomaly.feedback.sampling import AUDIT, drawn
+from anomaly.feedback.sampling import audited
 from anomaly.fleet import Fleet
 from anomaly.telemetry.records import alert_id
 from anomaly.telemetry.text import Text
@@ -23,7 +23,7 @@ def silence_table(silences: Silences, arms: Sequence[Arm], fleet: Fleet, partiti
 
     opened = np.flatnonzero(silences.change == Change.OPEN).tolist()
     hashes = Text.of([silences.vehicle[row] for row in opened]).crc32()
-    audited = drawn(hashes, silences.start[opened] // fleet.ticks_per_day, fleet.log.audit, AUDIT).tolist()
+    audit = audited(fleet, hashes, silences.start[opened]).tolist()
     rows = []
     for place, row in enumerate(opened):
         vehicle, start, arm = silences.vehicle[row], int(silences.start[row]), arms[int(silences.arm[row])]
@@ -43,7 +43,7 @@ def silence_table(silences: Silences, arms: Sequence[Arm], fleet: Fleet, partiti
                 "model": arm.model.name,
                 "arm": arm.name,
                 "arm_propensity": arm.propensity,
-                "audit": audited[place],
+                "audit": audit[place],
                 "audit_propensity": fleet.log.audit,
                 "partition": partition,
             }

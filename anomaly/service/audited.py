@@ -8,7 +8,7 @@ import numpy as np
 
 from anomaly.feedback.audit import Estimate, Faults, estimate
 from anomaly.feedback.outcomes import CONFIRMED_STATE
-from anomaly.feedback.sampling import AUDIT, drawn
+from anomaly.feedback.sampling import audited
 from anomaly.fleet import Fleet
 from anomaly.service.outcomes import Log, update_outcomes
 from anomaly.service.rows import ARCHIVE, DECISIONS
@@ -27,7 +27,8 @@ def recall(run: Path, fleet: Fleet) -> Estimate:
     table = Log(run, ARCHIVE).select(DAYS, day=fleet.ticks_per_day, names=names)
     vehicles = [] if table is None else table["vehicle"].to_pylist()
     days = np.zeros(0, np.int64) if table is None else table["day"].to_numpy().astype(np.int64)
-    met = drawn(Text.of(vehicles).crc32(), days, fleet.log.audit, AUDIT) if vehicles else np.zeros(0, np.bool_)
+    ts = days * fleet.ticks_per_day
+    met = audited(fleet, Text.of(vehicles).crc32(), ts) if vehicles else np.zeros(0, np.bool_)
     own: dict[str, list[int]] = {name: [] for name in names}
     for row, vehicle in enumerate(vehicles):
         own[vehicle].append(row)

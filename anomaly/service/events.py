@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from anomaly.engine.events import Action, Event, Kept
-from anomaly.feedback.events import events_of
+from anomaly.feedback.events import EventStore, events_of
 from anomaly.feedback.labels import LabelStore
 from anomaly.fleet import Fleet
 from anomaly.stream.ports import Block, Log, Reader
@@ -70,12 +70,17 @@ def _told(fleet: Fleet, topic: str, block: Block) -> Iterator[Told]:
         yield Told(topic, block.partition, offset, events, reason, payload)
 
 
-def keep_labels(fleet: Fleet, messages: Sequence[Told], folder: Path) -> None:
-    """Add the labels among `messages` to those in `folder`/labels; one that is there already is not added again."""
-    topic = fleet.topic("labels")
-    payloads = [told.payload for told in messages if told.topic == topic and told.failure is None]
-    if payloads:
-        LabelStore(folder / "labels").add(decode_labels(payloads)[0])
+def keep(fleet: Fleet, messages: Sequence[Told], folder: Path) -> None:
+    """Add the events and labels among `messages` to those in `folder`/events and `folder`/labels, each once: a
+    retraining learns from them."""
+    good = {
+        name: [told.payload for told in messages if told.topic == fleet.topic(name) and told.failure is None]
+        for name in TOPICS
+    }
+    if good["vehicle-events"]:
+        EventStore(folder / "events").add(decode_events(good["vehicle-events"])[0])
+    if good["labels"]:
+        LabelStore(folder / "labels").add(decode_labels(good["labels"])[0])
 
 
 def written(event: Event, kept: bytes = b"") -> bytes:

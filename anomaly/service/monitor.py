@@ -13,6 +13,7 @@ from anomaly.errors import DataError, UsageError
 from anomaly.feedback.drift import Finding, Reference, Window, calibrate, judge
 from anomaly.feedback.labels import LabelStore
 from anomaly.fleet import Fleet
+from anomaly.registry.manifest import Manifest
 from anomaly.registry.store import Registry
 from anomaly.service.outcomes import Log, newest
 from anomaly.service.rows import ARCHIVE, DECISIONS, FEATURES
@@ -30,6 +31,11 @@ class Watched(NamedTuple):
     registry: Registry
 
     @property
+    def champion(self) -> Manifest:
+        """The model that is watched."""
+        return self.registry.manifest(self.registry.resolve(f"{self.fleet.name}@champion"))
+
+    @property
     def length(self) -> int:
         """Ticks of a window."""
         return round(WINDOW_DAYS * self.fleet.ticks_per_day) if self.fleet.fleet.time_unit != "cycles" else 100
@@ -37,10 +43,10 @@ class Watched(NamedTuple):
 
 def learn(watched: Watched, start: int, end: int) -> Reference:
     """Calibrate on the quiet history of a run from `start` to `end`; kept beside the model that is champion."""
-    registry, fleet = watched.registry, watched.fleet
-    manifest = registry.manifest(registry.resolve(f"{fleet.name}@champion"))
+    manifest = watched.champion
     edges = range(start, end - watched.length + 1, watched.length)
-    windows = [look(watched, first, first + watched.length) for first in edges]
+    cohorts = _cohorts(watched)
+    windows = [look(watched, cohorts, first, first + watched.length) for first in edges]
     try:
         reference = calibrate(manifest.reference, windows)
     except ValueError as error:
@@ -51,32 +57,37 @@ def learn(watched: Watched, start: int, end: int) -> Reference:
     return reference
 
 
-def monitor(watched: Watched, at: int | None = None) -> list[Finding]:
-    """What of the window up to `at` (None: the newest reading) is beyond its limits. DataError if none were learned."""
-    registry, fleet = watched.registry, watched.fleet
-    manifest = registry.manifest(registry.resolve(f"{fleet.name}@champion"))
-    path = _path(watched, manifest.digest)
+def reference_of(watched: Watched) -> Reference | None:
+    """What is known of quiet times of the champion; None: nothing yet. DataError if the file is none."""
+    path = _path(watched, watched.champion.digest)
     try:
-        reference = msgspec.json.decode(path.read_bytes(), type=Reference)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"nothing is known of quiet times of {manifest.reference}: `anomaly feedback monitor --calibrate FROM..TO` "
-            "learns it"
-        ) from error
+        return msgspec.json.decode(path.read_bytes(), type=Reference)
+    except FileNotFoundError:
+        return None
     except msgspec.MsgspecError as error:
         raise DataError(f"{path} is no reference: {error}; calibrate again") from error
+
+
+def monitor(watched: Watched, at: int | None = None) -> list[Finding]:
+    """What of the window up to `at` (None: the newest reading) is beyond its limits. DataError if none were learned."""
+    reference = reference_of(watched)
+    if reference is None:
+        raise DataError(
+            f"nothing is known of quiet times of {watched.champion.reference}: `anomaly feedback monitor --calibrate "
+            "FROM..TO` learns it"
+        )
     end = (newest(watched.run) if at is None else at) + 1
     first = min(reference.start, end - reference.length)
     count = max(1, (end - first) // reference.length)
     starts = [end - reference.length * back for back in range(count, 0, -1)]
-    quiet = [look(watched, start, start + reference.length, daily_only=True) for start in starts[:-1]]
-    return judge(reference, [*quiet, look(watched, starts[-1], end)])
-
-
-def look(watched: Watched, start: int, end: int, daily_only: bool = False) -> Window:
-    """What a run holds of the time from `start` to `end` (excluded)."""
     cohorts = _cohorts(watched)
-    scores = _rows(watched.run, DECISIONS, "vehicle, ts, score, warm", start, end)
+    quiet = [look(watched, cohorts, start, start + reference.length, daily_only=True) for start in starts[:-1]]
+    return judge(reference, [*quiet, look(watched, cohorts, starts[-1], end)])
+
+
+def look(watched: Watched, cohorts: dict[str, str], start: int, end: int, daily_only: bool = False) -> Window:
+    """What a run holds of the time from `start` to `end` (excluded); of scores those of the champion."""
+    scores = _rows(watched.run, DECISIONS, "vehicle, ts, score, warm", start, end, watched.champion.reference)
     daily: dict[str, list[float]] = {}
     values: dict[str, Any] = {}
     scalars: dict[str, float] = {}
@@ -99,13 +110,14 @@ def _path(watched: Watched, digest: str) -> Path:
     return watched.registry.folder / watched.fleet.name / "monitors" / f"{digest}.json"
 
 
-def _rows(run: Path, name: str, columns: str, start: int, end: int) -> Any:
-    """A sample of a log's rows, None where there is none; the same each time."""
+def _rows(run: Path, name: str, columns: str, start: int, end: int, model: str | None = None) -> Any:
+    """A sample of a log's rows, of one model where it is named, None where there is none; the same each time."""
+    own, told = ("", {}) if model is None else (" AND model = $model", {"model": model})
     query = (
-        f'SELECT {columns} FROM (SELECT * FROM log WHERE ts >= $start AND ts < $end AND "offset" IS NOT NULL)'
+        f'SELECT {columns} FROM (SELECT * FROM log WHERE ts >= $start AND ts < $end AND "offset" IS NOT NULL{own})'
         f" ORDER BY hash(vehicle, ts) LIMIT {SAMPLE}"
     )
-    table = Log(run, name).select(query, start=start, end=end)
+    table = Log(run, name).select(query, start=start, end=end, **told)
     return table if table is not None and len(table) else None
 
 

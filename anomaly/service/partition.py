@@ -23,7 +23,7 @@ from anomaly.engine.outcome import Applied
 from anomaly.fleet import Fleet, duration_ms
 from anomaly.service.cohort_periods import Held, Periods, Whose, control_row
 from anomaly.service.cohort_periods import letters as partial_letters
-from anomaly.service.events import Positions, Told, keep_labels, read, written
+from anomaly.service.events import Positions, Told, keep, read, written
 from anomaly.service.failpoints import failpoint
 from anomaly.service.fresh import Fresh
 from anomaly.service.letters import alert_letter, dead_letter, reason_class, say
@@ -125,7 +125,7 @@ class PartitionScorer:
             for told in new:
                 if told.failure is not None:
                     self._bury(told.topic, told.partition, told.offset, told.failure, told.payload)
-            keep_labels(self._shared.fleet, new, self._shared.folder)
+            keep(self._shared.fleet, new, self._shared.folder)
         self.positions = {topic: dict(offsets) for topic, offsets in positions.items()}
         self._fresh.until(now_s + self._shared.fleet.stream.checkpoint_every_s)
 

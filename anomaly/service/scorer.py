@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import structlog
 
 from anomaly.errors import AnomalyError, ConfigError, PeerError, StateError
+from anomaly.feedback.sampling import audit_key
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
 from anomaly.service.cohort_periods import Periods, Whose
@@ -69,6 +70,7 @@ class Scorer:
         self._metrics = metrics
         self._open_store = open_store
         self._topic = fleet.topic("telemetry")
+        audit_key(fleet)  # a secret that is not there is said before anything is read
         partitions = self._partitions_of_topic()
         self._rollouts = Rollouts(registry, fleet.name, options.folder / "experiments")
         self._rollout, frame = self._rollouts.read()

@@ -16,9 +16,9 @@ from anomaly.registry.store import Registry
 from tests.detectors.onnx_files import distance
 from tests.registry.stock import FRAME, manifest, publish
 from training.loop import autopilot
-from training.loop.autopilot import Place
 from training.loop.file import LoopFile
 from training.loop.machine import Cycle, Machine, State, Step, Store, Went
+from training.loop.place import Place
 
 FLEET = {"fleet": {"name": "bus", "vehicle": "v", "time": "t", "time_unit": "s"}, "signals": {"a": {"unit": "V"}}}
 

@@ -77,6 +77,17 @@ def test_status_of_a_loop_that_never_ran_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_looking_at_a_loop_does_not_begin_it(run: Path) -> None:
+    """A store without a cycle is said; the first pass begins it at its own time, and not in 1970."""
+    store = Store(run / "other" / "loop" / "loop.db")
+    options = ["--config", str(run / "fleet.toml"), "--dir", str(run / "other")]
+    for arguments, what in ((["status"], "has no cycle yet"), (["approve", "retrain"], "the loop has not begun")):
+        found = CliRunner().invoke(app, [*arguments, *options])
+        assert what in str(found.exception)
+    assert store.current(5_000).since == 5_000
+    store.close()
+
+
 def test_the_loop_file_refuses_unknown_keys(tmp_path: Path) -> None:
     """A misspelt key and a state that does not exist are said together."""
     (tmp_path / "loop.toml").write_text('every_day = 3\nwait_for_person = ["promotion"]\n', encoding="utf-8")

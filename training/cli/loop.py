@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from anomaly.cli.simulate import app as simulate_app
+
+if TYPE_CHECKING:
+    from training.loop.place import Place
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -69,15 +73,13 @@ def loop(
     """Watch, retrain, gate, try, promote or roll back: the closed loop, by itself."""
     if context.invoked_subcommand is not None:
         return
-    import time
-
     from anomaly import fleet as fleets
     from anomaly.errors import UsageError
     from anomaly.registry.store import Registry
     from anomaly.telemetry.files import inspect_history, read_events
-    from training.loop.autopilot import Place, newest, steps
     from training.loop.file import load_loop
-    from training.loop.machine import Machine, Store
+    from training.loop.lock import alone
+    from training.loop.place import Place
 
     if config is None:
         raise UsageError("give --config FLEET.toml, the fleet file")
@@ -87,18 +89,35 @@ def loop(
     past = inspect_history(data, fleet).batch if data else None
     told = tuple(read_events(events, fleet)) if events else ()
     place = Place(fleet, Registry(models), run, decided, past, told)
-    store = Store(place.folder / "loop.db")
-    try:
-        while True:
-            at = newest(place)
-            moved = Machine(store, steps(place), frozenset(decided.wait_for_person)).run_once(at)
+    with alone(place.folder):
+        _turn(place, None if once else every)
+
+
+def _turn(place: Place, every_s: float | None) -> None:
+    """Pass after pass, `every_s` seconds between two; None: one pass. DataError if that finds no reading."""
+    import time
+
+    from anomaly.errors import DataError
+    from training.loop.autopilot import steps
+    from training.loop.machine import Machine, Store
+    from training.loop.place import newest
+
+    missing = f"{place.run} holds no reading yet: `anomaly score` writes them; or give another --dir"
+    store: Store | None = None
+    while True:
+        at = newest(place)
+        if at is None and every_s is None:
+            raise DataError(missing)
+        if at is None:
+            print(missing, file=sys.stderr)
+        else:
+            store = store or Store(place.folder / "loop.db")
+            moved = Machine(store, steps(place), frozenset(place.file.wait_for_person)).run_once(at)
             now = store.current(at)
             print(f"cycle {now.id}: {now.state}, {now.reason} ({moved} steps)", file=sys.stderr)
-            if once:
-                return
-            time.sleep(every)
-    finally:
-        store.close()
+        if every_s is None:
+            return
+        time.sleep(every_s)
 
 
 @app.command()
@@ -125,6 +144,8 @@ def status(
     store = Store(path)
     found = status_of(store, load_loop(run / "loop.toml"), last)
     store.close()
+    if found is None:
+        raise DataError(f"{path} has no cycle yet: `anomaly loop --config {config}` had nothing to begin with")
     print(msgspec.json.encode(found).decode() if as_json else "\n".join(lines(found, fleet)))
 
 

@@ -7,64 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from anomaly.disk import replace_file
 from anomaly.engine.frame import Frame
 from anomaly.errors import DataError
+from anomaly.experiments.compare import Comparison
 from anomaly.experiments.controller import registry_effects, stop
-from anomaly.experiments.state import ACTIVE, State, read_state
-from anomaly.feedback.archive import reading_batch
-from anomaly.feedback.labels import LabelStore
-from anomaly.fleet import Fleet
-from anomaly.registry.store import Alias, Registry
+from anomaly.experiments.state import ACTIVE, State, read_audit, read_state
+from anomaly.experiments.verdict import doubt
+from anomaly.registry.store import Alias
 from anomaly.service.look import conclude, known
-from anomaly.service.rows import LoggedDays, read_archive
-from anomaly.telemetry.batch import Batch
-from anomaly.telemetry.records import VehicleEvent
 from training.fit import Trained
 from training.history import split_vehicles
 from training.loop import machine
-from training.loop.file import LoopFile
 from training.loop.gates import Candidate, Gates, card_lines, gates, model_of
 from training.loop.machine import Cycle, Facts, Step, Went
-from training.loop.record import Data, Record, Sources, digest_of, read_record, retrain, write_record
+from training.loop.place import Place, sources
+from training.loop.record import Data, Record, digest_of, read_record, retrain, write_record
 from training.loop.rollout import write_experiment
-from training.loop.triggers import Seen, Trigger, due, persisting
+from training.loop.triggers import Trigger, due
+from training.loop.watch import seen
 from training.loop.windows import windows
 from training.train import Recipe, publish
-
-
-class Place(NamedTuple):
-    """Where the loop works: a fleet, its models, its run's folder; and what of its past the archive does not have."""
-
-    fleet: Fleet
-    registry: Registry
-    run: Path
-    file: LoopFile
-    history: Batch | None = None
-    events: tuple[VehicleEvent, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        """Records, candidates and the machine's store."""
-        return self.run / "loop"
-
-    def champion(self) -> str:
-        """The champion's reference; ModelError if there is none: the first model is a person's."""
-        return self.registry.resolve(f"{self.fleet.name}@champion").reference
-
-
-def newest(place: Place) -> int:
-    """The loop's time: that of the newest archived reading. DataError where nothing was scored yet."""
-    found = LoggedDays(place.run, place.fleet).newest()
-    if found is None:
-        raise DataError(f"{place.run} holds no reading yet: `anomaly score` writes them; or give another --dir")
-    return found
 
 
 def steps(place: Place) -> Mapping[machine.State, Step]:
@@ -82,42 +50,14 @@ def steps(place: Place) -> Mapping[machine.State, Step]:
 
 def _watch(place: Place, cycle: Cycle, at: int) -> Went | None:
     """Whether there is a reason to train: since the last training, or since the loop began."""
-    ticks = place.fleet.ticks_per_day
     past = [read_record(path).cutoff for path in sorted(place.folder.glob("*/record.json"))]
     since = max(past, default=cycle.since if cycle.id == 1 else at)
-    labels = LabelStore(place.run / "labels").read()
-    matured = sum(label.reported_at is not None and since < label.reported_at <= at for label in labels)
-    days = LoggedDays(place.run, place.fleet)
-    alarms = days.alarms()
-    rate = place.fleet.threshold.false_alarms * len(days.seen(at // ticks)) / 1_000
-    drifting = persisting(_alerts_by_day(alarms, ticks, at // ticks), rate)
-    drifting = min(drifting, int((at - since) // ticks))
-    trigger = due(place.file.rules, Seen((at - since) / ticks, matured, drifting, "the rate of alerts"))
+    trigger = due(place.file.rules, seen(place, at, since))
     if trigger is None:
         return None
     return Went(
         "retrain", f"{trigger.cause}: {trigger.reason}", Facts(cause=trigger.cause, why=trigger.reason, cutoff=at)
     )
-
-
-def _alerts_by_day(alarms: Any, ticks: int, today: int) -> NDArray[np.int64]:
-    """Episodes that began on each of the 60 days up to `today`."""
-    episodes = alarms.group_by("episode", use_threads=False).aggregate([("ts", "min")])
-    day = episodes["ts_min"].to_numpy() // ticks - (today - 59)
-    return np.bincount(day[(day >= 0) & (day < 60)], minlength=60)
-
-
-def sources(place: Place) -> Sources:
-    """All that there is to learn from: what came before the archive, the archive, events and labels."""
-    archived = reading_batch(read_archive(place.run, place.fleet), place.fleet)
-    parts = [archived]
-    if place.history is not None:
-        first = int(archived.ts.min()) if len(archived) else None
-        before = np.flatnonzero(place.history.ts < first) if first is not None else np.arange(len(place.history))
-        parts = [place.history.take(before), archived]
-    batch = Batch.concatenated(parts)
-    batch = batch.take(np.argsort(batch.ts, kind="stable"))
-    return Sources(batch, place.events, LabelStore(place.run / "labels").read())
 
 
 def _home(place: Place, cycle: Cycle) -> Path:
@@ -195,12 +135,14 @@ def published(place: Place, digest: str) -> int | None:
 
 def _try(place: Place, cycle: Cycle, at: int, mode: Literal["shadow", "live"]) -> Went | None:
     """A look at the experiment of this state, which is written and begun where it is not there yet."""
+    if mode == "live":
+        _stop(place, cycle, at, "shadow", "the loop goes on to the experiment")
     state = _look(place, cycle, mode)
     facts = msgspec.structs.replace(cycle.facts, experiment=state.id)
     days = (at - state.steps[0].at) / place.fleet.ticks_per_day
     if state.status in ("rolled_back", "stopped"):
         return Went("roll_back", f"{state.id}: {state.reason or state.status}", facts)
-    return (_after_shadow if mode == "shadow" else _after_live)(place, state, facts, days, at)
+    return (_after_shadow if mode == "shadow" else _after_live)(place, state, facts, days)
 
 
 def _look(place: Place, cycle: Cycle, mode: Literal["shadow", "live"]) -> State:
@@ -209,31 +151,51 @@ def _look(place: Place, cycle: Cycle, mode: Literal["shadow", "live"]) -> State:
         raise DataError(f"cycle {cycle.id} has no model; remove {place.folder / 'loop.db'} to begin again")
     identity, folder = f"loop-{cycle.id}-{mode}", place.run / "experiments"
     alias: Alias = "shadow" if mode == "shadow" else "challenger"
-    if place.registry.aliases(name).get(alias) != number:
+    state = read_state(folder, identity)
+    if (state is None or state.status in ACTIVE) and place.registry.aliases(name).get(alias) != number:
         place.registry.set_alias(name, alias, number, f"the loop, cycle {cycle.id}")
-    if read_state(folder, identity) is None:
+    if state is None:
         write_experiment(folder, identity, (place.champion(), f"{name}/{number}"), mode, place.file)
     return conclude(place.run, place.fleet, identity, place.registry, known(place.run, place.fleet))
 
 
-def _after_live(place: Place, state: State, facts: Facts, days: float, _at: int) -> Went | None:
+def _last_look(place: Place, state: State) -> tuple[str, Comparison | None]:
+    """What the last look said, and saw: the state's own reason is of the last look that changed it."""
+    trail = read_audit(place.run / "experiments", state.id)
+    seen = [one.evidence for one in trail if one.evidence is not None]
+    return trail[-1].reason if trail else state.reason, seen[-1] if seen else None
+
+
+def _after_live(place: Place, state: State, facts: Facts, days: float) -> Went | None:
+    reason, last = _last_look(place, state)
     if state.verdict == "pass":
-        return Went("promote", f"{state.id}: {state.reason}", facts)
+        return Went("promote", f"{state.id}: {reason}", facts)
     if days < place.file.max_days:
         return None
-    if facts.paired:
-        return Went("promote", f"{state.id} found no harm in {days:.0f} days, and the shadow had passed", facts)
-    return Went("roll_back", f"{state.id}: nothing was found for it in {days:.0f} days", facts)
+    against = _seems_worse(last) if last else None
+    if against is None and facts.paired:
+        said = f"{state.id} found no harm in {days:.0f} days, and the shadow had passed; {reason}"
+        return Went("promote", said, facts)
+    said = against or f"nothing was found for it in {days:.0f} days: {reason}"
+    return Went("roll_back", f"{state.id}: {said}", facts)
 
 
-def _after_shadow(place: Place, state: State, facts: Facts, days: float, at: int) -> Went | None:
+def _seems_worse(last: Comparison) -> str | None:
+    """What stands against a promotion without a verdict, although nobody is sure of it."""
+    primary = last.primary
+    if primary.harm is not None and primary.harm > primary.limit:
+        return f"{primary.metric} seems worse by {primary.harm:.3g}, {primary.limit:g} allowed"
+    return next(filter(None, map(doubt, last.guardrails)), None)
+
+
+def _after_shadow(place: Place, state: State, facts: Facts, days: float) -> Went | None:
     passed = state.verdict == "pass"
-    if not passed and days < 3 * place.file.shadow_days + place.file.label_delay_days:
+    waited = days >= 3 * place.file.shadow_days + place.file.label_delay_days
+    if not (passed or waited or state.read_at is not None):
         return None
-    if state.status in ACTIVE:
-        stop(place.run / "experiments", state.id, at, f"the loop goes on: {state.reason}")
-    said = f"{state.id}: {state.reason}" if passed else f"{state.id} found no harm in {days:.0f} days"
-    return Went("experiment", said, msgspec.structs.replace(facts, paired=passed))
+    reason, _ = _last_look(place, state)
+    said = reason if passed else f"no harm was found in {days:.0f} days: {reason}"
+    return Went("experiment", f"{state.id}: {said}", msgspec.structs.replace(facts, paired=passed))
 
 
 def _promote(place: Place, cycle: Cycle, at: int) -> Went:
@@ -251,13 +213,18 @@ def _roll_back(place: Place, cycle: Cycle, at: int) -> Went:
     return Went("watch", f"{reference} is no challenger any more: {cycle.reason}", facts)
 
 
+def _stop(place: Place, cycle: Cycle, at: int, mode: Literal["shadow", "live"], why: str) -> None:
+    """End an experiment of the cycle, if it runs."""
+    folder = place.run / "experiments"
+    state = read_state(folder, f"loop-{cycle.id}-{mode}")
+    if state is not None and state.status in ACTIVE:
+        stop(folder, state.id, at, why)
+
+
 def _end(place: Place, cycle: Cycle, at: int) -> None:
     """No experiment of the cycle runs on, and no alias but the champion's means its model."""
-    folder = place.run / "experiments"
-    for kind in ("shadow", "live"):
-        state = read_state(folder, f"loop-{cycle.id}-{kind}")
-        if state is not None and state.status in ACTIVE:
-            stop(folder, state.id, at, f"the loop's cycle {cycle.id} is over")
+    _stop(place, cycle, at, "shadow", f"the loop's cycle {cycle.id} is over")
+    _stop(place, cycle, at, "live", f"the loop's cycle {cycle.id} is over")
     aliases = place.registry.aliases(place.fleet.name)
     if cycle.facts.number is not None and aliases.get("shadow") == cycle.facts.number:
         place.registry.set_alias(place.fleet.name, "shadow", None, f"the loop, cycle {cycle.id}, is over")

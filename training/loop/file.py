@@ -22,12 +22,15 @@ class LoopFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     every_days: Annotated[float, Meta(ge=0.0)] = 28.0
     labels: Count = 50
     drift_days: Count = 7
+    quiet_days: Count = 56
+    """So many days after a promotion without too many alerts say what is usual; 0: only a person says it."""
     window_days: Days = 180.0
     holdout_days: Days = 28.0
     cap: Annotated[float, Meta(ge=1.0)] = 2.0
     """Most readings of a vehicle, as a multiple of the median vehicle's."""
     shadow_days: Days = 7.0
-    """At least so long, and at most three times as long, the candidate is scored beside the champion."""
+    """So long the candidate is scored beside the champion, and until labels are due; three times as long if it cannot
+    be read then."""
     min_days: Days = 14.0
     max_days: Days = 42.0
     label_delay_days: Annotated[float, Meta(ge=0.0, le=60.0)] = 14.0

@@ -119,9 +119,17 @@ class Store:
             "WHERE NOT EXISTS (SELECT 1 FROM cycle)",
             (at, msgspec.json.encode(Facts())),
         )
+        found = self.under_way()
+        assert found is not None
+        return found
+
+    def under_way(self) -> Cycle | None:
+        """The cycle under way; None: the loop has not begun."""
         found = self._db.execute(
             "SELECT id, state, since, facts, reason, approved FROM cycle ORDER BY id DESC LIMIT 1"
         ).fetchone()
+        if found is None:
+            return None
         identity, state, since, facts, reason, approved = found
         return Cycle(identity, state, since, msgspec.json.decode(facts, type=Facts), reason, approved)
 
@@ -161,9 +169,10 @@ class Store:
 
     def approve(self, state: State) -> Cycle:
         """Let the cycle do its step in `state`, for which it waits. Raises UsageError if it is not there."""
-        cycle = self.current(0)
-        if cycle.state != state:
-            raise UsageError(f"cycle {cycle.id} is in {cycle.state}, not in {state}: there is nothing to approve")
+        cycle = self.under_way()
+        if cycle is None or cycle.state != state:
+            where = f"cycle {cycle.id} is in {cycle.state}, not in {state}" if cycle else "the loop has not begun"
+            raise UsageError(f"{where}: there is nothing to approve")
         self._db.execute("UPDATE cycle SET approved = ? WHERE id = ? AND state = ?", (state, cycle.id, state))
         return cycle
 

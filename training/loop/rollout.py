@@ -73,11 +73,19 @@ share = {share}
 [primary]
 metric = "false_alarms"
 margin = {file.margin}
+method = "fixed"               # read once, when min_days and label_delay_days are over
 
-[[guardrails]]
+[[guardrails]]                 # absolute, and at once
 metric = "alerts"
 max_harm = {harm}
+
+[[guardrails]]                 # relative, and for any number of events: a champion that is quiet has hardly any
+metric = "false_alarms"
+method = "first_event"
+max_harm = {more}
 """
+MORE = 0.5
+"""So many more vehicles, as a part of the control's, may have a false alarm before the challenger surely does harm."""
 
 
 def write_experiment(
@@ -96,6 +104,7 @@ def write_experiment(
         share=0.99 if shadow else 0.5,
         rest=0.01 if shadow else 0.5,
         harm=2 * file.margin / 1_000,
+        more=MORE,
     )
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / f"{identity}.toml", text.encode())

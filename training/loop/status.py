@@ -23,10 +23,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     trail: list[Passage]
 
 
-def status_of(store: Store, file: LoopFile, last: int) -> Status:
-    """What the store says now."""
-    now = store.current(0)
-    return Status(
+def status_of(store: Store, file: LoopFile, last: int) -> Status | None:
+    """What the store says now; None: the loop has not begun."""
+    now = store.under_way()
+    return now and Status(
         cycle=now.id,
         state=now.state,
         since=now.since,
