@@ -64,7 +64,7 @@ def waiting(events: Sequence[Event], after: Sequence[int], signals: int) -> Wait
         about[position, list(event.signals) or slice(None)] = True
     return Waiting(
         ts=np.array([event.ts for event in events], np.int64),
-        after=np.array(after, np.int64),
+        after=np.array(after, np.int32),
         action=np.array([event.action for event in events], np.int64),
         signals=about,
         undoes=np.full(count, -1, np.int64),

@@ -178,7 +178,7 @@ class Waiting(NamedTuple):
     was no baseline)."""
 
     ts: NDArray[np.int64]
-    after: NDArray[np.int64]
+    after: NDArray[np.int32]
     action: NDArray[np.int64]
     signals: NDArray[np.bool_]
     undoes: NDArray[np.int64]
