@@ -198,7 +198,7 @@ class VehicleState:
         yield msgspec.msgpack.encode(msgspec.structs.replace(self._saved(nothing, None, nothing), rest=rest))
         self._saved_tick = self._tick
         self._born, self._gone = [], []
-        self.cohorts.changed.clear()
+        self.cohorts.forget_changes()
 
     @property
     def pages(self) -> int:
@@ -276,7 +276,7 @@ class VehicleState:
             self.arms[: self.index.high] = -1
             self._tick = self._saved_tick = 0
             self._born, self._gone = [], []
-            self.cohorts.changed.clear()
+            self.cohorts.forget_changes()
 
     def digest(self, waiting: Waiting) -> str:
         """Hex digest of all state, whatever the order in which vehicles and cohorts came."""

@@ -234,7 +234,7 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
         at += 1 + (found & 127)
         if power < -22 or power > 22:
             return -1
-    if negative and whole == U8(0):
+    if negative and whole == U8(0) and places == 0:
         return -1
     value = np.float64(np.int64(whole))
     value = value / book.powers[-power] if power < 0 else value * book.powers[power]
