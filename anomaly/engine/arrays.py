@@ -13,7 +13,7 @@ from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Limits, Observed, Policies, Settled, Waiting
 from anomaly.engine.model import Floats, Model
-from anomaly.engine.outcome import Episodes, Evidence
+from anomaly.engine.outcome import NO_EPISODES, Episodes, Evidence
 from anomaly.fleet import Fleet
 
 
@@ -133,9 +133,11 @@ def no_evidence(signals: int) -> Evidence:
     return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
 
 
-def episodes(settled: Settled, arms: NDArray[np.int16]) -> Episodes:
-    """The changes of episodes; `arms` int16[n] has the arm of each reading."""
+def episodes(settled: Settled, slots: NDArray[np.int64], arms: NDArray[np.int16]) -> Episodes:
+    """The changes of episodes; `slots` int64[n] has the slot of each reading, `arms` the arm of each slot."""
     count = int(settled.counts[0])
+    if not count:
+        return NO_EPISODES
     row = settled.change_row[:count].copy()
     times = settled.change_time[:count]
     return Episodes(
@@ -147,5 +149,5 @@ def episodes(settled: Settled, arms: NDArray[np.int16]) -> Episodes:
         peak=times[:, 2].copy(),
         level=settled.change_level[:count].copy(),
         alarms=times[:, 3].copy(),
-        arm=arms[row],
+        arm=arms[slots[row]],
     )

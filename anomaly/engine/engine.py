@@ -238,7 +238,7 @@ class Engine:
         observed = made.observed
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(made.settled, self._state.arms[readings.slots]),
+            episodes=arrays.episodes(made.settled, readings.slots, self._state.arms),
             evidence=evidence(decisions, observed, self._arms, self._arrays),
             applied=self._chain.applied(observed, applied),
             status=observed.status,
@@ -295,7 +295,7 @@ class Engine:
             cohort = np.full(len(batch), -1, np.int64)
         else:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
-            self._state.cohorts.touch(cohort)
+            self._state.touch_cohorts(slots, cohort)
         return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
 
     def _welcome(self, new: NDArray[np.int64]) -> None:
