@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, overload
 
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -59,16 +60,7 @@ def kernel(function: F) -> F:
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    return _compiled(function, forceinline=True)
-
-
-def rare(function: F) -> F:
-    """A kernel for what happens seldom: it is called, not copied into each that calls it, which saves compiling."""
-    return _compiled(function, forceinline=False)
-
-
-def _compiled(function: F, forceinline: bool) -> F:
-    compiled = njit(error_model="numpy", _nrt=False, forceinline=forceinline)(function)
+    compiled = njit(**_OPTIONS)(function)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:
@@ -76,6 +68,29 @@ def _compiled(function: F, forceinline: bool) -> F:
             raise
         _warn("no folder for them can be written")
     return cast(F, compiled)
+
+
+def part(function: F) -> F:
+    """A part of kernels, copied into each that calls it. Python cannot call it: what that needs takes a third of the
+    time to compile, and the caches of the kernels hold it."""
+    return _part(function, forceinline=True)
+
+
+def rare(function: F) -> F:
+    """A part for what happens seldom: it is called, not copied into each kernel that calls it."""
+    return _part(function, forceinline=False)
+
+
+def _part(function: F, forceinline: bool) -> F:
+    compiled = njit(forceinline=forceinline, no_cpython_wrapper=True, **_OPTIONS)(function)
+    if hasattr(compiled, "get_call_template"):
+        compiled.get_call_template = partial(_call_template, compiled.get_call_template)
+    return cast(F, compiled)
+
+
+def _call_template(call_template: Any, arguments: Any, named: Any) -> Any:
+    """A constant as argument is a number as any other; numba would compile the part once for each of them."""
+    return call_template([types.unliteral(argument) for argument in arguments], named)
 
 
 def cache_folder(compiled: Callable[..., object]) -> Path | None:

@@ -1,15 +1,18 @@
-"""Which family when? `python -m benchmarks.families`, on the turbofan sets.
+"""Which family when? `python -m benchmarks.families`, on the turbofan sets and on the sample fleet.
 
-Each family on evidence, on wide features where it takes them, and under a boosted label term. Medians over splits 0-4
-of lead (cycles from the first alarm to the failure), false alarms per 1,000 healthy cycles and least share detected, on
-test engines; and the CPU of a score a reading, in batches of 1,024 on one thread, by
-ONNX Runtime and by the fitted estimator (NumPy and scikit-learn) on the same rows.
+Each family of several streams on evidence, on wide features where it takes them, and under a boosted label term. On
+the turbofan sets medians over splits 0-4 of lead (cycles from the first alarm to the failure), false alarms per 1,000
+healthy cycles and least share detected, on test engines; on the sample fleet the same of split 0 in days, and the lead
+of the episode that runs at the end; and the CPU of a score a reading, in batches of 1,024 on one thread, by ONNX
+Runtime and by the fitted estimator (NumPy and scikit-learn) on the same rows.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -28,6 +31,7 @@ from training.figures import Figures
 from training.fit import fit
 from training.graph import padded
 from training.history import History, Sources, load_history, split_vehicles
+from training.sample import find_sample
 
 BATCH, ROWS, REPEATS = 1_024, 8_192, 9
 
@@ -43,10 +47,11 @@ class Choice(NamedTuple):
         return f"{self.family:17}{self.features:9}{self.label_term:9}"
 
 
+SEVERAL = [family for family in FAMILIES if family != "conformal"]
 CHOICES = [
-    *(Choice(family) for family in FAMILIES),
-    *(Choice(family, "wide") for family in FAMILIES if family != "distance"),
-    *(Choice(family, "evidence", "boosting") for family in FAMILIES),
+    *(Choice(family) for family in SEVERAL),
+    *(Choice(family, "wide") for family in SEVERAL if family != "distance"),
+    *(Choice(family, "evidence", "boosting") for family in SEVERAL),
 ]
 
 
@@ -62,14 +67,27 @@ def judge(fleet: Fleet, history: History, number: int) -> Judged:
     split = split_vehicles(history.names, 0, number)
     trained = fit(fleet, history.of([*split.train, *split.validation]), split, 0)
     detector = OnnxDetector(trained.onnx, trained.frame.signals)
-    model = Model("t/1", "d", detector, trained.k, trained.q_fleet, trained.policy)
+    lines = trained.k, trained.q_fleet, trained.policy, trained.checks
+    model = Model("t/1", "d", detector, *lines, detector.abrupt)
     return Judged(backtest(fleet, trained.frame, model, history.of(split.test)).figures, trained.parity)
+
+
+def with_choice(fleet: Fleet, choice: Choice) -> Fleet:
+    """The fleet file with another `[model]`."""
+    return msgspec.structs.replace(fleet, model=msgspec.structs.replace(fleet.model, **choice._asdict()))
+
+
+def sample_row(choice: Choice, fleet: Fleet, history: History) -> str:
+    """The line of a choice for the sample fleet."""
+    found = judge(with_choice(fleet, choice), history, 0).figures
+    leads = f"lead {found.lead:4.1f} days, of the last episode {found.lead_running:4.1f}"
+    alarms = f"false alarms {found.false_alarms_per_1000_days:4.2f}"
+    return f"detected {found.detected:4.0%} of {found.faults}   {leads}   {alarms}   {found.vehicles} vehicles"
 
 
 def row(choice: Choice, fleet: Fleet, history: History) -> str:
     """The line of a choice for one data set."""
-    made = msgspec.structs.replace(fleet, model=msgspec.structs.replace(fleet.model, **choice._asdict()))
-    judged = [judge(made, history, number) for number in range(5)]
+    judged = [judge(with_choice(fleet, choice), history, number) for number in range(5)]
     lead = np.median([each.figures.lead for each in judged])
     alarms = np.median([each.figures.false_alarms_per_1000_days for each in judged])
     detected = min(each.figures.detected or 0.0 for each in judged)
@@ -111,8 +129,17 @@ def costs(choice: Choice, columns: int) -> str:
     return f"ONNX {ours:5,.0f} ns   estimator {theirs:6,.0f} ns   {theirs / ours:4.1f}x   {size:,.0f} KiB"
 
 
+def sample() -> None:
+    """Print the table of the sample fleet."""
+    with tempfile.TemporaryDirectory(prefix="anomaly-bench-") as folder:
+        found = find_sample(None, Path(folder))
+        history = load_history(found.fleet, Sources(found.readings, found.events, found.labels))
+        for choice in CHOICES:
+            print(f"sample {choice}", sample_row(choice, found.fleet, history), flush=True)
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     with threadpool_limits(1):
         for choice in CHOICES:
             for columns in (60,) if choice.features == "wide" else (16, 60):
@@ -123,6 +150,7 @@ def main() -> None:
         history = load_history(fleet, Sources(path))
         for choice in CHOICES:
             print(f"{name}  {choice}", row(choice, fleet, history), flush=True)
+    sample()
 
 
 if __name__ == "__main__":

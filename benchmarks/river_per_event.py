@@ -6,16 +6,17 @@ msgspec with types, `river.stats` for what is gathered over time, plain Python f
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from river import stats
 
-from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, PERIODS
+from anomaly.engine.layout import AHEAD, BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, SHIFTS
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from benchmarks.closed_form import score_of
@@ -32,56 +33,78 @@ class Decided(NamedTuple):
     alarm: bool
 
 
-class _Cohort:
-    """What all vehicles of a cohort did, period by period; a later period begins with its second vehicle."""
+class _Calendar:
+    """The open period of all cohorts, of `length` ticks: it closes once a tenth of the vehicles that reached it are
+    past its end plus `grace`. A stream in order of time is asked for: a gap of several periods is not cut short."""
 
-    __slots__ = ("ahead", "histogram", "period", "shift", "signals", "vehicles")
+    __slots__ = ("_grace", "_length", "_passed", "_reached", "opened")
+
+    def __init__(self, length: int, grace: int) -> None:
+        self._length, self._grace, self.opened = length, grace, -1
+        self._reached: Counter[int] = Counter()
+        self._passed: Counter[int] = Counter()
+
+    def next_line(self, ts: int) -> int:
+        """The first time after `ts` at which a vehicle reaches a period, or passes the grace of one."""
+        length, grace = self._length, self._grace
+        return min(ts // length * length + length, (ts - grace) // length * length + length + grace)
+
+    def move(self, before: int, ts: int) -> bool:
+        """A vehicle goes on from `before` (-1: it is new) to `ts`; whether that closes the open period."""
+        if self.opened < 0:
+            self.opened = ts // self._length
+        first = self.opened if before < 0 else max(self.opened, before // self._length + 1)
+        self._reached.update(range(first, ts // self._length + 1))
+        first = self.opened if before < 0 else max(self.opened, (before - self._grace) // self._length)
+        self._passed.update(range(first, (ts - self._grace) // self._length))
+        reached, passed = self._reached[self.opened], self._passed[self.opened]
+        closes = 0 < passed >= min(2, reached) and 10 * passed >= reached
+        self.opened += closes
+        return closes
+
+
+class _Cohort:
+    """What the vehicles of a cohort did by period, signal and place, and the shift that each period has of it."""
+
+    __slots__ = ("_signals", "closed", "counts", "shifts", "vehicles")
 
     def __init__(self, signals: int) -> None:
-        self.signals, self.period, self.vehicles = signals, -1, 0
-        self.ahead: tuple[Any, int] | None = None
-        self.shift = [0.0] * signals
-        self.histogram = [[[0] * BINS for _ in range(signals)] for _ in range(PERIODS)]
+        self._signals = signals
+        self.vehicles: Counter[int] = Counter()
+        self.counts: dict[int, list[list[int]]] = {}
+        self.closed: dict[int, NDArray[np.int64]] = {}
+        self.shifts: dict[int, list[float]] = {}
 
-    def advance(self, vehicle: _Vehicle, period: int) -> None:
-        if self.period == -1:
-            self._begin(period)
-        elif self.ahead is None or self.ahead[0] is vehicle:
-            self.ahead = (vehicle, period)
-        else:
-            other, its = self.ahead
-            both, most = min(period, its), max(period, its)
-            self.ahead = None if most == both else (vehicle if period >= its else other, most)
-            self._begin(both)
+    def enter(self, period: int) -> list[list[int]]:
+        """The counts of a period that is not closed, by signal and place."""
+        counts = self.counts.get(period)
+        if counts is None:
+            counts = self.counts[period] = [[0] * BINS for _ in range(self._signals)]
+        return counts
 
-    def _begin(self, period: int) -> None:
-        closed = [p for p in range(period - 1 - CLOSED, period - 1) if self.period - PERIODS < p <= self.period]
-        for j in range(self.signals):
-            counts = [sum(self.histogram[p % PERIODS][j][b] for p in closed) for b in range(BINS)]
-            self.shift[j] = self._shrunk(counts)
-        first = period if self.period == -1 else max(self.period + 1, period - PERIODS + 1)
-        for p in range(first, period + 1):
-            self.histogram[p % PERIODS] = [[0] * BINS for _ in range(self.signals)]
-        self.period = period
-
-    def _shrunk(self, counts: list[int]) -> float:
-        total = sum(counts)
-        if total < MIN_READINGS or self.vehicles < MIN_VEHICLES:
-            return 0.0
-        middle = next(place for place, seen in enumerate(accumulate(counts)) if 2 * seen >= total)
-        median = (middle - 120) * 0.1
-        return median * max(0.0, 1.0 - 6.25 / total / (median * median)) if median else 0.0
+    def close(self, period: int) -> None:
+        """What is taken off in `period` + 2: medians of the CLOSED periods up to `period`, shrunk by their error."""
+        self.closed[period] = np.array(self.enter(period))
+        del self.counts[period]
+        self.closed.pop(period - CLOSED, None)
+        self.shifts.pop(period - CLOSED, None)
+        if max(self.vehicles[p] for p in self.closed) < MIN_VEHICLES:
+            return
+        seen = np.cumsum(sum(self.closed.values()), axis=1)
+        total = np.maximum(seen[:, -1], 1)
+        median = (np.argmax(2 * seen >= total[:, None], axis=1) - 120) * 0.1
+        shrunk = np.maximum(0.0, 1.0 - 6.25 / total / np.maximum(median * median, 1e-9))
+        self.shifts[period + 2] = np.where(seen[:, -1] < MIN_READINGS, 0.0, median * shrunk).tolist()
 
 
 class _Vehicle:
     """River's statistics of one vehicle."""
 
-    __slots__ = ("baseline", "before", "burned", "cohort", "count", "equal", "ewm", "gap", "gaps", "last", "last_ts",
-                 "open", "q", "silent", "wide")  # fmt: skip
+    __slots__ = ("baseline", "before", "burned", "count", "equal", "ewm", "gap", "gaps", "last", "last_ts",
+                 "line", "open", "q", "silent", "wide")  # fmt: skip
 
     def __init__(self, signals: int, q: float) -> None:
-        self.count, self.last_ts, self.q = 0, -1, q
-        self.cohort: _Cohort | None = None
+        self.count, self.last_ts, self.line, self.q = 0, -1, -1, q
         self.open, self.gap, self.gaps = False, 0, False
         self.last: list[float] = [math.nan] * signals
         self.equal, self.silent = [0] * signals, [0] * signals
@@ -125,6 +148,8 @@ class RiverPerEvent:
         self._limits = [(s.min, s.max, s.max_step, s.stuck_after) for s in fleet.signals.values()]
         self._vehicles: dict[str, _Vehicle] = {}
         self._cohorts: dict[tuple[str, str], _Cohort] = {}
+        self._calendar = _Calendar(frame.period, fleet.ticks(fleet.quality.grace))
+        self._nothing = [0.0] * self._d
 
     def run(self, messages: Sequence[bytes]) -> list[Decided | None]:
         """What is decided of each, None where the time of a reading is not later than its vehicle's last."""
@@ -139,12 +164,12 @@ class RiverPerEvent:
             vehicle.forget(self._d, 1 / self._frame.time_constant, self._wide)
         if reading.ts <= vehicle.last_ts:
             return None
-        vehicle.last_ts = reading.ts
-        period = reading.ts // self._frame.period
-        cohort = self._cohort(vehicle, (reading.context.type, reading.context.region))
-        if period > cohort.period:
-            cohort.advance(vehicle, period)
+        cohort = self._cohort((reading.context.type, reading.context.region))
         warm = vehicle.count >= self._frame.burn_in
+        period = reading.ts // self._frame.period
+        if reading.ts >= vehicle.line:
+            self._cross(vehicle, cohort, reading.ts, warm)
+        vehicle.last_ts = reading.ts
         row = self._learn(vehicle, cohort, self._take(reading.signals), period, warm)
         score = self._score(row)
         vehicle.count += 1
@@ -152,16 +177,22 @@ class RiverPerEvent:
             self._own_baseline(vehicle)
         return Decided(score, warm and self._settle(vehicle, score))
 
-    def _cohort(self, vehicle: _Vehicle, key: tuple[str, str]) -> _Cohort:
+    def _cohort(self, key: tuple[str, str]) -> _Cohort:
         cohort = self._cohorts.get(key)
         if cohort is None:
             cohort = self._cohorts[key] = _Cohort(self._d)
-        if vehicle.cohort is not cohort:
-            if vehicle.cohort is not None:
-                vehicle.cohort.vehicles -= 1
-            vehicle.cohort = cohort
-            cohort.vehicles += 1
         return cohort
+
+    def _cross(self, vehicle: _Vehicle, cohort: _Cohort, ts: int, warm: bool) -> None:
+        """The vehicle goes over a line of the calendar: which may close a period, and be its first reading of one."""
+        calendar, period, before = self._calendar, ts // self._frame.period, vehicle.last_ts
+        opened = calendar.opened
+        if calendar.move(before, ts):
+            for each in self._cohorts.values():
+                each.close(opened)
+        vehicle.line = calendar.next_line(ts)
+        if warm and before // self._frame.period < period >= calendar.opened:
+            cohort.vehicles[period] += 1
 
     def _regime(self, place: Sequence[float]) -> int:
         best, found = math.inf, 0
@@ -177,10 +208,12 @@ class RiverPerEvent:
     def _learn(self, vehicle: _Vehicle, cohort: _Cohort, values: Any, period: int, warm: bool) -> Any:
         """The feature row of one reading, after its values were judged and taken in."""
         d, regime = self._d, self._regime(values[self._d :])
-        last, equal, silent, ewm, shifts = vehicle.last, vehicle.equal, vehicle.silent, vehicle.ewm, cohort.shift
+        last, equal, silent, ewm = vehicle.last, vehicle.equal, vehicle.silent, vehicle.ewm
+        opened = self._calendar.opened
+        shifts = cohort.shifts.get(min(max(period, opened - SHIFTS // 2), opened + 1), self._nothing)
         usual = vehicle.baseline if warm else self._priors
         means, inverses, limits, wide = self._mean[regime], self._inv_sd[regime], self._limits, self._wide
-        counts = cohort.histogram[period % PERIODS] if warm and cohort.period - 1 <= period <= cohort.period else None
+        counts = cohort.enter(period) if warm and opened <= period <= opened + AHEAD else None
         deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
         for j in range(d):
             value, (low, high, most, stuck) = values[j], limits[j]

@@ -13,7 +13,7 @@ from anomaly.engine.events import Event
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Limits, Observed, Policies, Settled, Waiting
 from anomaly.engine.model import Floats, Model
-from anomaly.engine.outcome import Episodes, Evidence
+from anomaly.engine.outcome import NO_EPISODES, Episodes, Evidence
 from anomaly.fleet import Fleet
 
 
@@ -64,7 +64,7 @@ def waiting(events: Sequence[Event], after: Sequence[int], signals: int) -> Wait
         about[position, list(event.signals) or slice(None)] = True
     return Waiting(
         ts=np.array([event.ts for event in events], np.int64),
-        after=np.array(after, np.int64),
+        after=np.array(after, np.int32),
         action=np.array([event.action for event in events], np.int64),
         until=np.array([event.until for event in events], np.int64),
         signals=about,
@@ -116,14 +116,14 @@ def settled(count: int) -> Settled:
         kinds=np.zeros(count, np.uint16),
         start=np.zeros(count, np.int64),
         nth=np.zeros(count, np.int64),
-        change_row=np.zeros(most, np.int64),
-        change_kind=np.zeros(most, np.uint8),
-        change=np.zeros(most, np.uint8),
-        change_time=np.zeros((most, 4), np.int64),
-        change_level=np.zeros(most, np.float32),
-        silence_row=np.zeros(2 * count, np.int64),
-        silence=np.zeros(2 * count, np.uint8),
-        silence_start=np.zeros(2 * count, np.int64),
+        change_row=np.empty(most, np.int64),
+        change_kind=np.empty(most, np.uint8),
+        change=np.empty(most, np.uint8),
+        change_time=np.empty((most, 4), np.int64),
+        change_level=np.empty(most, np.float32),
+        silence_row=np.empty(2 * count, np.int64),
+        silence=np.empty(2 * count, np.uint8),
+        silence_start=np.empty(2 * count, np.int64),
         counts=np.zeros(2, np.int64),
     )
 
@@ -135,9 +135,11 @@ def no_evidence(signals: int) -> Evidence:
     return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
 
 
-def episodes(settled: Settled, arms: NDArray[np.int16]) -> Episodes:
-    """The changes of episodes; `arms` int16[n] has the arm of each reading."""
+def episodes(settled: Settled, slots: NDArray[np.int64], arms: NDArray[np.int16]) -> Episodes:
+    """The changes of episodes; `slots` int64[n] has the slot of each reading, `arms` the arm of each slot."""
     count = int(settled.counts[0])
+    if not count:
+        return NO_EPISODES
     row = settled.change_row[:count].copy()
     times = settled.change_time[:count]
     return Episodes(
@@ -149,5 +151,5 @@ def episodes(settled: Settled, arms: NDArray[np.int16]) -> Episodes:
         peak=times[:, 2].copy(),
         level=settled.change_level[:count].copy(),
         alarms=times[:, 3].copy(),
-        arm=arms[row],
+        arm=arms[slots[row]],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import part, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     ABRUPT_ALARMS,
@@ -24,7 +24,7 @@ from anomaly.engine.layout import (
 )
 
 
-@kernel
+@part
 def forget(slot: int, j: int, state: State) -> None:
     """No evidence of signal j, nothing gathered of it over time."""
     at = state.at
@@ -114,7 +114,7 @@ def relearn(slot: int, frame: FrameArrays, learning: bool, state: State, out: Ob
         state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
 
 
-@kernel
+@part
 def in_episode(slot: int, state: State) -> bool:
     """Whether an episode of kind fault or abrupt is open: nothing is learned of such a vehicle."""
     fault = state.i4[slot, ALARMS] > 0

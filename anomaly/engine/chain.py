@@ -17,6 +17,7 @@ EXCUSES = (Action.RETIRE, Action.BEGIN)
 """Events after which silence is meant: they may wait for a reading that never comes."""
 DONE = -1
 """The action of an event that took effect while it still stands in the arrays."""
+_NO_ROWS = np.zeros(0, np.int64)
 KeptBaseline = Callable[[str, str], Kept | None]
 
 
@@ -99,6 +100,8 @@ class Chain:
 
     def applied(self, observed: Observed, count: int) -> Applied:
         """The events that took effect in a batch; they wait no more."""
+        if not count and not self._taken:
+            return Applied(_NO_ROWS, [], [])
         taken, self._taken = self._taken, []
         found = []
         for row, place in zip(observed.event_row[:count].tolist(), observed.event[:count].tolist(), strict=True):

@@ -78,7 +78,7 @@ class CohortTable:
         calendar = np.zeros(layout.CALENDAR, np.int64)
         calendar[[layout.OPEN, layout.FIRST, layout.MERGED, layout.TOLD]] = layout.NEVER
         self.arrays = self._rows(0, calendar)
-        self.changed: set[int] = set()
+        self._changed = np.zeros(1, np.bool_)  # the last is no cohort
         self._first = int(layout.NEVER)
         self._words: list[Sequence[str | None]] = []
         self._sizes: list[int] = []
@@ -134,6 +134,7 @@ class CohortTable:
         if new:
             self.keys |= {key: number for number, key in enumerate(new, start=len(self.keys))}
             old, more = self.arrays, self._rows(len(new), self.arrays.calendar)
+            self._changed = np.concatenate([self._changed[:-1], np.zeros(len(new) + 1, np.bool_)])
             self.arrays = Cohorts(
                 np.concatenate([old.histogram, more.histogram]),
                 np.concatenate([old.vehicles, more.vehicles]),
@@ -189,7 +190,7 @@ class CohortTable:
         before, medians = self.arrays.shift.copy(), np.zeros((len(self), self._signals), np.float32)
         self._change(period + 1 - layout.CLOSED)
         shift_cohorts(period, self.arrays, medians)
-        self.changed.update(np.flatnonzero((self.arrays.shift != before).any(axis=(1, 2))).tolist())
+        self._changed[:-1] |= (self.arrays.shift != before).any(axis=(1, 2))
         keys = sorted(self.keys)
         return Merged(period, keys, medians[[self.keys[key] for key in keys]])
 
@@ -203,14 +204,14 @@ class CohortTable:
         self.arrays.vehicles[:, place] = 0
         for key, counts in merged.counts.items():
             if key in self.keys:
-                self.changed.add(self.keys[key])
+                self._changed[self.keys[key]] = True
                 bins = _unpacked(counts.histogram)
                 self.arrays.histogram[self.keys[key], place] = bins.reshape(self._signals, layout.BINS)
                 self.arrays.vehicles[self.keys[key], place] = counts.vehicles
 
     def _change(self, period: int) -> None:
         """Cohorts that have a count in `period` are about to change."""
-        self.changed.update(np.flatnonzero(self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))).tolist())
+        self._changed[:-1] |= self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))
 
     def stopped(self) -> int | None:
         """The row before which the kernel stopped, as its reading needs a period that is not merged yet; None: it did
@@ -219,18 +220,20 @@ class CohortTable:
         row, calendar[layout.STOPPED] = int(calendar[layout.STOPPED]) - 1, 0
         if calendar[layout.FIRST] != self._first:
             self._first = int(calendar[layout.FIRST])
-            self.changed.update(range(len(self)))
+            self._changed[:] = True
         return None if row < 0 else row
 
     def touch(self, numbers: NDArray[np.integer[Any]]) -> None:
         """Remember that these cohorts are about to change; -1 is none."""
-        seen = np.zeros(len(self) + 1, np.bool_)
-        seen[numbers] = True
-        self.changed.update(np.flatnonzero(seen[:-1]).tolist())
+        self._changed[numbers] = True
+
+    def forget_changes(self) -> None:
+        """All is saved as it is."""
+        self._changed[:] = False
 
     def rows(self, everything: bool) -> NDArray[np.int32]:
         """The numbers of the cohorts that changed, or of all."""
-        return np.array(range(len(self)) if everything else sorted(self.changed), np.int32)
+        return np.flatnonzero(everything | self._changed[:-1]).astype(np.int32)
 
     def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, bytes, bytes, bytes]:
         """The bytes of these rows of each array, and of the calendar."""

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import part, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     CONFIRMED,
@@ -52,7 +52,7 @@ FAST, BEFORE, SEASON, SEEN, SCALE, TOTAL, TOP = 0, 1, 2, 3, 4, 8, 12
 HOURS, VISITS, HISTOGRAM = 16, 64, 112  # 48 means (24 hours of weekdays, then of weekends), how often each was seen
 
 
-@kernel
+@part
 def forget_past(slot: int, j: int, state: State) -> None:
     """Signal j begins again, as if it had never been seen; so do the vehicle's records."""
     at = state.at
@@ -63,7 +63,7 @@ def forget_past(slot: int, j: int, state: State) -> None:
             state.f4[slot, k] = F4(0.0)
 
 
-@kernel
+@part
 def rarity(slot: int, first: int, which: int, value: np.float32, state: State) -> np.float32:
     """-ln p of statistic `which` of the signal whose columns begin at `first`; then the value joins its past.
 
@@ -92,7 +92,7 @@ def rarity(slot: int, first: int, which: int, value: np.float32, state: State) -
     return F4(nats)
 
 
-@kernel
+@part
 def take_in(  # noqa: PLR0913  # a kernel: arrays in named tuples
     i: int, slot: int, j: int, x: np.float32, hour: int, state: State, out: Observed
 ) -> None:
@@ -133,7 +133,7 @@ def take_in(  # noqa: PLR0913  # a kernel: arrays in named tuples
         out.features[i, which * signals + j] = rarity(slot, first, which, value, state)
 
 
-@kernel
+@part
 def is_record(slot: int, signals: int, mean: np.float32, state: State) -> bool:
     """Whether `mean` is larger than those of the vehicle's last RECENT readings, among which it then is."""
     ring = state.at.conformal + signals * SIGNAL

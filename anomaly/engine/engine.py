@@ -165,7 +165,7 @@ class Engine:
         while passed.row < len(batch):
             rows = passed.row, self._watch.until(readings.ts, passed.row, end)
             before = self._state.snapshot(readings.slots, rows, self._lasting)
-            masked, counts = made.observed.masked.copy(), made.settled.counts.copy()
+            sums = [] if before is None else [made.observed.masked.copy(), made.settled.counts.copy()]
             attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
                 passed, end = attempt, end if attempt.row < end else len(batch)
@@ -174,7 +174,7 @@ class Engine:
                     break
                 continue
             self._state.restore(before)
-            made.observed.masked[:], made.settled.counts[:] = masked, counts
+            made.observed.masked[:], made.settled.counts[:] = sums
             end = attempt.stale
         observed = arrays.first(made.observed, passed.row)
         return self._outcome(readings, made._replace(observed=observed), passed.applied, told)
@@ -238,7 +238,7 @@ class Engine:
         observed = made.observed
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(made.settled, self._state.arms[readings.slots]),
+            episodes=arrays.episodes(made.settled, readings.slots, self._state.arms),
             evidence=evidence(decisions, observed, self._arms, self._arrays),
             applied=self._chain.applied(observed, applied),
             status=observed.status,
@@ -291,10 +291,11 @@ class Engine:
         self._assign_arms(slots)
         if self._chain.stale:
             self._chain.link(self._state.slot, self._state.arrays.i4[:, layout.HEAD])
-        cohort = np.full(len(batch), -1, np.int64)
-        if self._frame.cohort is not None:
+        if self._frame.cohort is None:
+            cohort = np.full(len(batch), -1, np.int64)
+        else:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
-            self._state.cohorts.touch(cohort)
+            self._state.touch_cohorts(slots, cohort)
         return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
 
     def _welcome(self, new: NDArray[np.int64]) -> None:
@@ -309,8 +310,9 @@ class Engine:
 
     def _assign_arms(self, slots: NDArray[np.int64]) -> None:
         arms = self._state.arms
-        unassigned = np.unique(slots[arms[slots] < 0])
-        if len(unassigned):
+        lacking = arms[slots] < 0
+        if lacking.any():
+            unassigned = np.unique(slots[lacking])
             vehicles = self._state.index.names(unassigned).tolist()
             arms[unassigned] = [self._assign(vehicle) for vehicle in vehicles]
 

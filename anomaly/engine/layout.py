@@ -179,7 +179,7 @@ class Waiting(NamedTuple):
     signal), and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
 
     ts: NDArray[np.int64]
-    after: NDArray[np.int64]
+    after: NDArray[np.int32]
     action: NDArray[np.int64]
     until: NDArray[np.int64]
     signals: NDArray[np.bool_]

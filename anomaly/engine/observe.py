@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, prefetch
+from anomaly.compile import kernel, part, prefetch
 from anomaly.engine.baseline import birth, forget, in_episode, own_baseline, relearn
 from anomaly.engine.conformal import conform
 from anomaly.engine.frame import FrameArrays
@@ -77,7 +77,7 @@ def fresh(slots: NDArray[np.int64], signals: int, rhythm: np.float32, state: Sta
             forget(slot, j, state)
 
 
-@kernel
+@part
 def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameArrays) -> int:
     """The nearest regime by the regime signals that are there; without any, the one before."""
     signals, fields = frame.mean.shape[1], frame.center.shape[1]
@@ -100,7 +100,7 @@ def find_regime(values: NDArray[np.float32], i: int, before: int, frame: FrameAr
     return regime
 
 
-@kernel
+@part
 def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
     """The feature row of reading i: what is known of the signals that are not silent, rescaled by their number."""
     signals = frame.prior.shape[0]
@@ -132,7 +132,7 @@ def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, 
             out.features[i, quick + j] = state.f4[slot, at.quick + j] * kept
 
 
-@kernel
+@part
 def widen(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
     """What wide features ask for beyond the evidence; before the evidence takes the deviation in.
 
@@ -156,7 +156,7 @@ def widen(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) ->
         state.f4[slot, at.slow + j] = slow + SLOW * (deviation - slow) if used else slow
 
 
-@kernel
+@part
 def is_unseen(values: NDArray[np.float32], i: int, regime: int, frame: FrameArrays) -> bool:
     """Whether a reading is farther from its regime, in the regime signals that are there, than any in training."""
     signals = frame.mean.shape[1]
@@ -168,7 +168,7 @@ def is_unseen(values: NDArray[np.float32], i: int, regime: int, frame: FrameArra
     return bool(distance > frame.reach[regime])
 
 
-@kernel
+@part
 def compare(
     i: int,
     slot: int,
@@ -208,7 +208,7 @@ def compare(
             out.scratch[1, j] = out.scratch[0, j] - out.scratch[2, j]
 
 
-@kernel
+@part
 def learn(
     i: int,
     slot: int,

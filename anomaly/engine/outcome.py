@@ -99,6 +99,19 @@ class Episodes(NamedTuple):
     arm: NDArray[np.int16]
 
 
+NO_EPISODES = Episodes(
+    np.zeros(0, np.int64),
+    np.zeros(0, np.uint8),
+    np.zeros(0, np.uint8),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.float32),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int16),
+)
+
+
 class Evidence(NamedTuple):
     """Why the alarm rows alarm: m rows, one for each position in `row` (positions in the batch, ascending).
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import kernel, part, rare
 from anomaly.engine.layout import (
     AHEAD,
     BINS,
@@ -62,7 +62,7 @@ def begin(period: int, cohorts: Cohorts) -> None:
                 cohorts.shift[cohort, p, j] = F4(0.0)
 
 
-@kernel
+@part
 def is_ready(ts: int, period: int, cohorts: Cohorts) -> bool:
     """Whether all is merged that a reading at `ts` needs; the very first reading opens its period.
 
@@ -77,7 +77,7 @@ def is_ready(ts: int, period: int, cohorts: Cohorts) -> bool:
     return bool(min(here, calendar[OPEN] + 1) - 2 <= calendar[MERGED])
 
 
-@kernel
+@part
 def enough_passed(p: int, cohorts: Cohorts) -> bool:
     """Whether the 90 % point of the vehicles that reached the open period is past the end of p and the grace."""
     calendar = cohorts.calendar
@@ -110,7 +110,7 @@ def move_on(before: int, ts: int, period: int, grace: int, cohorts: Cohorts) -> 
             calendar[OPEN] = opened + 1
 
 
-@kernel
+@part
 def join_cohort(slot: int, told: int, state: State) -> int:
     """The cohort of a vehicle: the one its reading tells (-1: none told), else the one it was in."""
     before: int = state.i4[slot, COHORT]
@@ -126,7 +126,7 @@ def shift_of(here: int, opened: int) -> int:
     return min(max(here, opened - SHIFTS // 2), opened + 1) % SHIFTS
 
 
-@kernel
+@part
 def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, cohorts: Cohorts) -> int:
     """Which shift the reading is given, and whose vehicle it is among those of its period; answers the period."""
     calendar = cohorts.calendar
@@ -140,7 +140,7 @@ def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, coh
     return int(here)
 
 
-@kernel
+@part
 def count_cohort(slot: int, period: int, state: State, cohorts: Cohorts, out: Observed) -> None:
     """The reading's places beside what is usual for its vehicle, into the histograms of its cohort."""
     cohort, opened = state.i4[slot, COHORT], cohorts.calendar[OPEN]
@@ -152,7 +152,7 @@ def count_cohort(slot: int, period: int, state: State, cohorts: Cohorts, out: Ob
             cohorts.histogram[cohort, period % PERIODS, j, np.int64(min(max(place, F4(0.0)), F4(240.0)))] += 1
 
 
-@kernel
+@part
 def has_enough(cohort: int, period: int, cohorts: Cohorts) -> bool:
     """Whether enough vehicles were seen in one of the CLOSED periods up to `period`."""
     vehicles = np.int64(0)
@@ -161,7 +161,7 @@ def has_enough(cohort: int, period: int, cohorts: Cohorts) -> bool:
     return bool(vehicles >= MIN_VEHICLES)
 
 
-@kernel
+@part
 def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, int]:
     """The bin of the median of signal j in the CLOSED periods up to `period`, and how many readings there are."""
     total = np.int64(0)
@@ -177,7 +177,7 @@ def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, 
     return 0, 0
 
 
-@rare
+@kernel
 def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
     """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
 

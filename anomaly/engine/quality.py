@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import part, rare
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD_RUN,
@@ -29,7 +29,7 @@ from anomaly.engine.layout import (
 )
 
 
-@kernel
+@part
 def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
     """Status of a reading by its time alone: 0 accepted, 2 duplicate, 3 late, 4 ahead of everybody else.
 
@@ -57,7 +57,7 @@ def accept(slot: int, ts: int, state: State, limits: Limits) -> int:
     return 0
 
 
-@kernel
+@part
 def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: Limits, out: Observed) -> int:
     """Why values of reading i must not be used (0: they may); keeps count of equal values and of the last one.
 
@@ -88,7 +88,7 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
     return int(found)
 
 
-@kernel
+@part
 def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
     """One signal alone, far from where it was a reading ago, is its sensor's fault: a physical one moves others too.
 

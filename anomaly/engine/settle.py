@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import kernel, part, rare
 from anomaly.engine.baseline import forget
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.happen import in_alarm
@@ -82,7 +82,7 @@ def tell(change: int, i: int, kind: int, slot: int, at: Episode, state: State, c
     return changes + 1
 
 
-@kernel
+@part
 def follow(
     at: Episode,
     kind: int,
@@ -158,7 +158,7 @@ def answer(i: int, slot: int, ts: int, state: State, changes: int, out: Settled)
     return changes
 
 
-@kernel
+@part
 def main_episode(
     i: int, slot: int, ts: int, kind: int, level: np.float32, gap: int, changes: int, state: State, out: Settled
 ) -> int:

@@ -85,9 +85,9 @@ def shadows(
     slots: NDArray[np.int64], decisions: Decisions, observed: Observed, vehicles: VehicleState, shadowed: Shadowed
 ) -> Shadows:
     """What shadow models say of the decided readings of their vehicles."""
-    has = np.array([model is not None for model in shadowed.models])
-    if not has.any():
+    if all(model is None for model in shadowed.models):
         return NO_SHADOWS
+    has = np.array([model is not None for model in shadowed.models])
     own = np.flatnonzero(has[decisions.arm])
     rows, arm = decisions.row[own], decisions.arm[own]
     scores, threshold = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, rare
+from anomaly.compile import kernel, part, rare
 from anomaly.engine.layout import (
     F4,
     FLAGS,
@@ -24,7 +24,7 @@ OPEN, END = int(Change.OPEN), int(Change.CLOSED)
 UP, DOWN = F4(np.exp(0.1 * 0.99)), F4(np.exp(-0.1 * 0.01))
 
 
-@kernel
+@part
 def keep_time(slot: int, ts: int, state: State) -> None:
     """A reading came at `ts`: the vehicle's rhythm is the 99 % point of the ticks between two of its readings.
 

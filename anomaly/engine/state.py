@@ -102,11 +102,17 @@ class VehicleState:
         return slots, new
 
     def touch(self, slots: NDArray[np.int64]) -> None:
-        """Remember that these slots are about to change, and the cohorts that they are in."""
+        """Remember that these slots are about to change."""
         self._tick += 1
         self._touched[slots] = self._tick
-        if len(self.cohorts):
-            self.cohorts.touch(self.arrays.i4[slots, layout.COHORT])
+
+    def touch_cohorts(self, slots: NDArray[np.int64], told: NDArray[np.int64]) -> None:
+        """Remember that cohorts are about to change: those that readings tell, and of one that tells none (-1) the one
+        that its vehicle is in."""
+        self.cohorts.touch(told)
+        silent = told < 0
+        if silent.any():
+            self.cohorts.touch(self.arrays.i4[slots[silent], layout.COHORT])
 
     def silent(self, before: int, times: np.float32) -> NDArray[np.int64]:
         """Slots of the vehicles that had let `times` of their rhythms pass before a time, and of whose silence nothing
@@ -198,7 +204,7 @@ class VehicleState:
         yield msgspec.msgpack.encode(msgspec.structs.replace(self._saved(nothing, None, nothing), rest=rest))
         self._saved_tick = self._tick
         self._born, self._gone = [], []
-        self.cohorts.changed.clear()
+        self.cohorts.forget_changes()
 
     @property
     def pages(self) -> int:
@@ -276,7 +282,7 @@ class VehicleState:
             self.arms[: self.index.high] = -1
             self._tick = self._saved_tick = 0
             self._born, self._gone = [], []
-            self.cohorts.changed.clear()
+            self.cohorts.forget_changes()
 
     def digest(self, waiting: Waiting) -> str:
         """Hex digest of all state, whatever the order in which vehicles and cohorts came."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel
+from anomaly.compile import kernel, part
 from anomaly.simulator import physics
 from anomaly.simulator.climate import Climate
 from anomaly.simulator.faults import Faults
@@ -160,7 +160,7 @@ def drive(world: World, first: int, steps: int, warmth: Warmth, into: Rows, phys
     return rows
 
 
-@kernel
+@part
 def reports(world: World, v: int, t: int) -> bool:
     """Whether a vehicle reports at `t`: it is in service, not broken or in the workshop, and not parked for long."""
     faults, upkeep = world.faults, world.upkeep
@@ -168,7 +168,7 @@ def reports(world: World, v: int, t: int) -> bool:
     return t >= world.vehicles.first[v] and not broken and not upkeep.parked[v] <= t < upkeep.parked_until[v]
 
 
-@kernel
+@part
 def suffer(world: World, v: int, t: int, x: Floats) -> None:
     """Fill in which fault a vehicle has at `t` (-1: none), and how bad that is: 1 as at the failure."""
     faults = world.faults
@@ -182,13 +182,13 @@ def suffer(world: World, v: int, t: int, x: Floats) -> None:
             x[EFFECT] = world.rules.strength * (floor + (1.0 - floor) * share ** faults.shape[v, slot])
 
 
-@kernel
+@part
 def effect(x: Floats, kind: int) -> float:
     """How bad a fault of this kind is now, 0 where there is none."""
     return float(x[EFFECT]) if x[FAULT] == kind else 0.0
 
 
-@kernel
+@part
 def experience(world: World, v: int, i: int, t: int, warmth: Warmth, x: Floats) -> None:
     """Fill in the physical value of every channel."""
     use(world, v, t, x)
@@ -200,7 +200,7 @@ def experience(world: World, v: int, i: int, t: int, warmth: Warmth, x: Floats) 
     tyres(world, v, t, x)
 
 
-@kernel
+@part
 def use(world: World, v: int, t: int, x: Floats) -> None:
     """Fill in what the vehicle does, and in which weather."""
     vehicles, upkeep, habits = world.vehicles, world.upkeep, world.habits
@@ -219,13 +219,13 @@ def use(world: World, v: int, t: int, x: Floats) -> None:
     x[BRAKE] = habits.braking_c[regime] * vehicles.brake_k[v] * vehicles.style[v] * vehicles.load[v]
 
 
-@kernel
+@part
 def leg_of(world: World, v: int, t: int) -> int:
     """The number of the leg in which a vehicle is at `t`."""
     return (t + int(world.vehicles.phase[v] * LEG_MS)) // LEG_MS
 
 
-@kernel
+@part
 def regime_of(world: World, v: int, t: int) -> int:
     """What the vehicle is doing: drawn for each leg from the mix of its route."""
     mix, route = world.vehicles.mix, 1 if t >= world.upkeep.route[v] else 0
@@ -235,7 +235,7 @@ def regime_of(world: World, v: int, t: int) -> int:
     return regime
 
 
-@kernel
+@part
 def air(climate: Climate, region: int, t: int, start_ms: int) -> float:
     """Air temperature of a region: day by day, and warmest in the afternoon."""
     day = np.float64(t - start_ms) / DAY_MS
@@ -245,7 +245,7 @@ def air(climate: Climate, region: int, t: int, start_ms: int) -> float:
     return float(mean) + float(climate.day_c[region]) * math.cos(2.0 * math.pi * (later - HOTTEST_HOUR / 24.0))
 
 
-@kernel
+@part
 def engine(world: World, v: int, t: int, warmth: Warmth, x: Floats) -> None:
     """Heat of the engine against air and radiator, the oil that follows the coolant, and its pressure."""
     vehicles = world.vehicles
@@ -264,7 +264,7 @@ def engine(world: World, v: int, t: int, warmth: Warmth, x: Floats) -> None:
     x[OIL_PRESSURE] = physics.oil_pressure_kpa(x[RPM], x[OIL], strength)
 
 
-@kernel
+@part
 def combustion(world: World, v: int, i: int, t: int, x: Floats) -> None:
     """Fuel trim and roughness: injectors that drift, and misfires that come in bursts, more of them under load."""
     vehicles, climate = world.vehicles, world.climate
@@ -280,7 +280,7 @@ def combustion(world: World, v: int, i: int, t: int, x: Floats) -> None:
     x[ROUGHNESS] = vehicles.roughness[v] * (13.0 - 7.0 * load) * (1.0 + rough)
 
 
-@kernel
+@part
 def electrics(world: World, v: int, x: Floats) -> None:
     """Battery and alternator: a weak alternator also leaves the battery less than full."""
     vehicles, battery_c = world.vehicles, x[AMBIENT] + 5.0
@@ -292,7 +292,7 @@ def electrics(world: World, v: int, x: Floats) -> None:
     x[CHARGE] = physics.charge_percent(capacity_ah, battery_c) - LOST_CHARGE * worn
 
 
-@kernel
+@part
 def brakes(world: World, v: int, x: Floats) -> None:
     """Heat of the discs, from the work that is already in its place, and slip of the wheels."""
     worn = effect(x, KIND_BRAKE)
@@ -300,7 +300,7 @@ def brakes(world: World, v: int, x: Floats) -> None:
     x[SLIP] = physics.brake_slip_percent(world.vehicles.brake_slip[v], 0.01 * x[LOAD], min(LOST_FRICTION * worn, MOST))
 
 
-@kernel
+@part
 def tyres(world: World, v: int, t: int, x: Floats) -> None:
     """Four tyres, one of which may leak; they warm up with speed and load, and a soft one by flexing."""
     vehicles, upkeep = world.vehicles, world.upkeep
@@ -313,7 +313,7 @@ def tyres(world: World, v: int, t: int, x: Floats) -> None:
         x[TYRES + wheel] = physics.tyre_pressure_kpa(cold, lost, tyre_c + flexing_c)
 
 
-@kernel
+@part
 def sense(world: World, v: int, i: int, t: int, warmth: Warmth, x: Floats) -> None:
     """Turn physical values into what the sensors show: noise, steps, faults of their own, range, decimals."""
     habits, upkeep = world.habits, world.upkeep
@@ -333,7 +333,7 @@ def sense(world: World, v: int, i: int, t: int, warmth: Warmth, x: Floats) -> No
         x[bad] = distorted(world, v, i, x[bad], warmth)
 
 
-@kernel
+@part
 def shaken(world: World, v: int, i: int, value: float) -> float:
     """A value with what a sensor's noise or offset adds to it."""
     sensors, habits = world.sensors, world.habits
@@ -344,7 +344,7 @@ def shaken(world: World, v: int, i: int, value: float) -> float:
     return value + float(error) * (normal(world.vehicles.key[v], i, SHAKING) if kind == NOISE else 1.0)
 
 
-@kernel
+@part
 def distorted(world: World, v: int, i: int, shown: float, warmth: Warmth) -> float:
     """What a sensor that sticks, drops out or has the wrong unit reports in place of `shown`."""
     sensors, habits = world.sensors, world.habits
@@ -360,7 +360,7 @@ def distorted(world: World, v: int, i: int, shown: float, warmth: Warmth) -> flo
     return float(habits.factor[signal] * shown + habits.shift[signal])
 
 
-@kernel
+@part
 def deliver(world: World, v: int, i: int, t: int, into: Rows, row: int, x: Floats) -> None:
     """Write a reading: its values with their gaps, what its clock says, when it comes, and whether twice."""
     upkeep, rules, key = world.upkeep, world.rules, world.vehicles.key[v]

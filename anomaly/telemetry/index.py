@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, load64, prefetch
+from anomaly.compile import kernel, load64, part, prefetch
 from anomaly.memory import reserved
 from anomaly.telemetry.text import Text
 
@@ -162,7 +162,7 @@ def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) 
     number(text.buffer, text.start, text.stop, add, arrays, keys, out)
 
 
-@kernel
+@part
 def word(buffer: NDArray[np.uint8], at: Place, stop: Place) -> np.uint64:
     """The up to 8 bytes from `at` on as a number, the first the lowest."""
     if stop - at >= 8:
@@ -174,7 +174,7 @@ def word(buffer: NDArray[np.uint8], at: Place, stop: Place) -> np.uint64:
     return value
 
 
-@kernel
+@part
 def mix(a: np.uint64, b: np.uint64) -> np.uint64:
     """Both words into one, every bit of it depending on all of theirs (the finaliser of MurmurHash3, twice)."""
     h = (a ^ (a >> U8(33))) * U8(0xFF51AFD7ED558CCD)
@@ -183,14 +183,14 @@ def mix(a: np.uint64, b: np.uint64) -> np.uint64:
     return h ^ (h >> U8(32))
 
 
-@kernel
+@part
 def hashed(a: np.uint64, b: np.uint64, arrays: IndexArrays) -> np.uint64:
     """The hash of a cell; a long string's cell has its own in the second word."""
     seed = U8(arrays.meta[SEED])
     return mix(seed, b) if b >= LONG else mix(a ^ seed, b)
 
 
-@kernel
+@part
 def key(buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64]) -> None:
     """The two words of a string's cell; the first of a long one's, its place, is not known yet."""
     length = stop - start
@@ -205,7 +205,7 @@ def key(buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[
         keys[i, 1] = LONG | (h >> U8(8))
 
 
-@kernel
+@part
 def is_it(
     buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: Place, arrays: IndexArrays
 ) -> bool:
@@ -223,7 +223,7 @@ def is_it(
     return bool(equal)
 
 
-@kernel
+@part
 def look(
     buffer: NDArray[np.uint8],
     start: int,
@@ -247,7 +247,7 @@ def look(
     return -1
 
 
-@kernel
+@part
 def enter(cell: Place, h: np.uint64, arrays: IndexArrays) -> None:
     """An entry for a cell that is in no table yet."""
     mask = U8(arrays.table.shape[0] - 1)
@@ -259,7 +259,7 @@ def enter(cell: Place, h: np.uint64, arrays: IndexArrays) -> None:
     arrays.table[place] = np.uint32((h >> U8(56)) << U8(NUMBER_BITS)) | np.uint32(cell + 2)
 
 
-@kernel
+@part
 def write(
     buffer: NDArray[np.uint8], start: int, stop: int, i: int, keys: NDArray[np.uint64], cell: int, arrays: IndexArrays
 ) -> None:
@@ -326,7 +326,7 @@ def move(arrays: IndexArrays, steps: int) -> bool:
     return bool(last < arrays.old.shape[0])
 
 
-@kernel
+@part
 def strike(cell: int, h: np.uint64, table: NDArray[np.uint32]) -> None:
     """Mark the entry of a cell as deleted, where the table has one."""
     mask = U8(table.shape[0] - 1)

@@ -19,11 +19,12 @@ class Messages(Sequence[bytes]):
         self.edge = edge
 
     @classmethod
-    def of(cls, values: Sequence[bytes]) -> Messages:
-        """The messages of a list; Messages are answered as they are."""
+    def of(cls, values: Sequence[bytes], padding: int = 0) -> Messages:
+        """The messages of a list, with `padding` zeros behind them; Messages are answered as they are."""
         if isinstance(values, Messages):
             return values
-        return cls(b"".join(values), _edges(np.fromiter(map(len, values), np.int64, len(values))))
+        data = b"".join([*values, bytes(padding)])
+        return cls(data, _edges(np.fromiter(map(len, values), np.int64, len(values))))
 
     @classmethod
     def stored(cls, lengths: bytes, data: bytes) -> Messages:
@@ -65,6 +66,8 @@ class Messages(Sequence[bytes]):
     def padded(self, padding: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The bytes of all messages and `padding` zeros behind them; where each begins, from 0, int64[n + 1]."""
         first, last = int(self.edge[0]), int(self.edge[-1])
+        if first == 0 and len(self.data) == last + padding and not any(self.data[last:]):
+            return np.frombuffer(self.data, np.uint8), self.edge
         data = b"".join([memoryview(self.data)[first:last], bytes(padding)])
         return np.frombuffer(data, np.uint8), self.edge - first
 

@@ -108,13 +108,18 @@ class Contexts:
             numbers, new = self._index.number(text)
         except OverflowError:
             return np.full(len(text), -1, np.int64)
+        if len(new):
+            self._learn(new)
+        return numbers if self._all_good else np.where(self._good[numbers], numbers, -1)
+
+    def _learn(self, new: NDArray[np.int64]) -> None:
+        """Read the contexts that have these numbers since now."""
         for number, context in zip(new.tolist(), self._index.names(new).tobytes(), strict=True):
             found = self._read(context)
             self._good[number] = found is not None
             self._all_good = self._all_good and found is not None
             if found is not None:
                 self._code[:, number] = [words.number(word) for words, word in zip(self._words, found, strict=True)]
-        return numbers if self._all_good else np.where(self._good[numbers], numbers, -1)
 
     def columns(self, numbers: NDArray[np.int64]) -> list[Coded]:
         """The fields of contexts by number, one column each; MOST_CONTEXTS is the number of none."""
@@ -139,7 +144,7 @@ class Scanner:
         """Accept what is plain among `messages`. Raises DataError where they are longer than the bytes there are."""
         if self._contexts.full:
             self._contexts = Contexts(self._fields, self._language.read)
-        buffer, edge = Messages.of(messages).padded(PADDING)
+        buffer, edge = Messages.of(messages, PADDING).padded(PADDING)
         if len(buffer) < edge[-1] + PADDING or (edge[1:] < edge[:-1]).any():
             raise DataError("a block of messages is damaged: it is shorter than the lengths that are kept with it")
         out, rows = self._scan(buffer, edge)

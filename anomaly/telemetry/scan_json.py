@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, load64, trailing_zeros
+from anomaly.compile import kernel, load64, part, trailing_zeros
 from anomaly.telemetry.shapes import (
     CONTEXT,
     END,
@@ -119,7 +119,7 @@ class _Learner:
         return True
 
 
-@kernel
+@part
 def leading_digits(word: np.uint64) -> Whole:
     """How many of 8 bytes are leading digits."""
     word ^= U8(0x3030303030303030)
@@ -127,7 +127,7 @@ def leading_digits(word: np.uint64) -> Whole:
     return np.int64(8) if other == U8(0) else np.int64(trailing_zeros(other) >> U8(3))
 
 
-@kernel
+@part
 def digits(word: np.uint64) -> np.uint64:
     """How many of 8 bytes are leading digits, in the upper half, and their value in the lower.
 
@@ -143,7 +143,7 @@ def digits(word: np.uint64) -> np.uint64:
     return (value >> U8(32)) | (count << U8(32))
 
 
-@kernel
+@part
 def exponent(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     """A JSON exponent from behind its e on: its value times 256, plus 128, plus the bytes it has; 0 if it is none.
 
@@ -162,7 +162,7 @@ def exponent(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     return (-value if negative else value) * 256 + 128 + at - begin
 
 
-@kernel
+@part
 def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: Whole, column: Whole, out: Out) -> Whole:
     """Read a JSON number or null into `out.values`; where it ends, -1 if it is not plain.
 
@@ -234,7 +234,7 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
         at += 1 + (found & 127)
         if power < -22 or power > 22:
             return -1
-    if negative and whole == U8(0):
+    if negative and whole == U8(0) and places == 0:
         return -1
     value = np.float64(np.int64(whole))
     value = value / book.powers[-power] if power < 0 else value * book.powers[power]
@@ -247,7 +247,7 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
     return at
 
 
-@kernel
+@part
 def time(buffer: NDArray[np.uint8], at: Whole, book: Book, row: Whole, out: Out) -> Whole:
     """Read an integer of at most 18 digits into `out.ts`; where it ends, -1 if it is not plain."""
     negative = buffer[at] == 45
@@ -271,7 +271,7 @@ def time(buffer: NDArray[np.uint8], at: Whole, book: Book, row: Whole, out: Out)
     return at
 
 
-@kernel
+@part
 def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole, closing: np.uint64) -> Whole:
     """Where text ends before the byte that fills the word `closing`; -1 if something in it is not plain."""
     ones = U8(0x0101010101010101)
@@ -289,7 +289,7 @@ def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole, closing: np.uint64)
     return -1
 
 
-@kernel
+@part
 def reading(buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, out: Out) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 
@@ -334,7 +334,7 @@ def reading(buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Wh
     return -1
 
 
-@kernel
+@part
 def skip(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     """Past white space."""
     while at < stop and (buffer[at] == 32 or 9 <= buffer[at] <= 10 or buffer[at] == 13):

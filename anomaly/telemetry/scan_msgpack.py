@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, load64
+from anomaly.compile import kernel, load64, part
 from anomaly.telemetry.shapes import (
     CONTEXT,
     COUNT,
@@ -151,7 +151,7 @@ class _Learner:
         return end
 
 
-@kernel
+@part
 def big(word: np.uint64, count: Whole) -> np.uint64:
     """The first `count` (1 to 8) of 8 bytes as a number, the first the highest."""
     word = ((word & U8(0x00FF00FF00FF00FF)) << U8(8)) | ((word >> U8(8)) & U8(0x00FF00FF00FF00FF))
@@ -160,7 +160,7 @@ def big(word: np.uint64, count: Whole) -> np.uint64:
     return word >> U8(64 - 8 * count)
 
 
-@kernel
+@part
 def integer(buffer: NDArray[np.uint8], at: Whole) -> Whole:
     """The integer that begins at `at`; one above 2**62 is answered as 2**62 + 1, a first byte of none as that too."""
     none = np.int64((1 << 62) + 1)
@@ -180,7 +180,7 @@ def integer(buffer: NDArray[np.uint8], at: Whole) -> Whole:
     return none
 
 
-@kernel
+@part
 def width(first: Whole) -> Whole:
     """Bytes of a number or nil by its first one; 0 if it is neither."""
     if first < 128 or first >= 224 or first == 192:
@@ -196,7 +196,7 @@ def width(first: Whole) -> Whole:
     return 0
 
 
-@kernel
+@part
 def number(buffer: NDArray[np.uint8], at: Whole, row: Whole, column: Whole, out: Out) -> Whole:
     """Read a number or nil into `out.values`; where it ends, -1 if it is neither or an integer above 2**62."""
     first = np.int64(buffer[at])
@@ -219,7 +219,7 @@ def number(buffer: NDArray[np.uint8], at: Whole, row: Whole, column: Whole, out:
     return at + size
 
 
-@kernel
+@part
 def behind_header(buffer: NDArray[np.uint8], at: Whole) -> Whole:
     """Where the bytes of a text of up to 255 of them begin, -1 if there is none."""
     first = buffer[at]
@@ -228,13 +228,13 @@ def behind_header(buffer: NDArray[np.uint8], at: Whole) -> Whole:
     return at + 2 if first == 217 else -1
 
 
-@kernel
+@part
 def length(buffer: NDArray[np.uint8], at: Whole) -> Whole:
     """Bytes of the text whose header is at `at`."""
     return np.int64(buffer[at + 1]) if buffer[at] == 217 else np.int64(buffer[at]) - 160
 
 
-@kernel
+@part
 def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> bool:
     """Whether all bytes from `at` up to `stop` are ASCII."""
     some = U8(0)
@@ -246,7 +246,7 @@ def plain(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> bool:
     return bool(some & U8(0x8080808080808080) == U8(0))
 
 
-@kernel
+@part
 def context(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     """Where a map of at most 15 texts or nils ends, -1 if there is none."""
     if at >= stop or buffer[at] & 240 != 128:
@@ -266,7 +266,7 @@ def context(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     return at if at <= stop else -1
 
 
-@kernel
+@part
 def text(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     """Where the plain text whose header is at `at` ends, -1 if there is none."""
     begin = behind_header(buffer, at)
@@ -276,7 +276,7 @@ def text(buffer: NDArray[np.uint8], at: Whole, stop: Whole) -> Whole:
     return end if end <= stop and plain(buffer, begin, end) else -1
 
 
-@kernel
+@part
 def reading(buffer: NDArray[np.uint8], at: Whole, stop: Whole, t: Whole, row: Whole, book: Book, out: Out) -> Whole:
     """Read what stands at `at` as a reading of shape t into a row; where it ends, -1 if it is none.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, load64
+from anomaly.compile import load64, part
 
 END, VEHICLE, TIME, NUMBER, CONTEXT, TEXT, COUNT, SIGNAL = 0, 1, 2, 3, 4, 5, 6, 7
 """What comes after a piece of a shape: the end of the reading, or a value. COUNT: how many SIGNALs follow."""
@@ -127,7 +127,7 @@ def room(messages: int, rows: int, columns: int) -> Out:
     return Out(ok, message, ts, values, start, stop, context, context_stop, note)
 
 
-@kernel
+@part
 def starts_with(buffer: NDArray[np.uint8], at: Whole, book: Book, piece: Whole) -> bool:
     """Whether the bytes of a piece stand in the buffer."""
     for w in range(book.word[piece], book.word[piece + 1]):

@@ -216,7 +216,10 @@ class Coded(Sequence[str | None]):
             number, distinct = _dictionary(tuple(self.words[code] for code in used.tolist()))
             codes = number[np.searchsorted(used, self.codes)]
         unsaid = codes < 0
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=unsaid if unsaid.any() else None), distinct)
+        if unsaid.any():
+            return pa.DictionaryArray.from_arrays(pa.array(codes, mask=unsaid), distinct)
+        places = pa.Array.from_buffers(pa.int32(), len(codes), [None, pa.py_buffer(codes)])
+        return pa.DictionaryArray.from_arrays(places, distinct, safe=False)  # each is a place in `distinct`
 
 
 @lru_cache(maxsize=256)

@@ -38,6 +38,12 @@ def run(folder: Path, *before: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def started(folder: Path, environment: dict[str, str]) -> str:
+    """What the program in `folder` prints."""
+    command, env = [sys.executable, "program.py"], {**os.environ, **environment}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+
+
 def test_an_impossible_cache_folder_warns_once_and_the_kernels_work(tmp_path: Path) -> None:
     """Neither the folder that was asked for, nor one beside the code, nor one of the user can be made."""
     (tmp_path / "__pycache__").write_text("in the way")
@@ -57,6 +63,20 @@ def test_a_full_disk_under_the_cache_warns_once_and_the_kernels_work(tmp_path: P
     assert "File too large" in answer.stderr
 
 
+def test_a_part_is_kept_in_the_cache_of_its_kernel_alone(tmp_path: Path) -> None:
+    """What Python never calls is compiled once whatever its constants, into its kernels: no file has it alone."""
+    (tmp_path / "program.py").write_text(
+        "from anomaly.compile import kernel, part, rare\n\n"
+        "@part\ndef twice(x):\n    return x * 2.0\n\n@rare\ndef less(x, by):\n    return x - by\n\n"
+        "@kernel\ndef both(x):\n    return less(less(twice(x), 4), 3)\n\n"
+        "print(both(7.0), sum(both.stats.cache_hits.values()), len(less.overloads))\n"
+    )
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = [started(tmp_path, environment) for _ in range(2)]
+    assert said == ["7.0 0 1\n", "7.0 1 0\n"]
+    assert {path.name.split("-")[0] for path in (tmp_path / "cache").rglob("*.nb?")} == {"program.both"}
+
+
 def test_a_constant_of_another_file_that_changed_makes_the_kernels_anew(tmp_path: Path) -> None:
     """A kernel's cached code holds what the files beside it say; none of it is used once one of them says otherwise."""
     (tmp_path / "laid.py").write_text("FACTOR = 2.0\n")
@@ -64,10 +84,9 @@ def test_a_constant_of_another_file_that_changed_makes_the_kernels_anew(tmp_path
         "from anomaly.compile import kernel\nfrom laid import FACTOR\n\n"
         "@kernel\ndef times(x):\n    return x * FACTOR\n\nprint(times(21.0))\n"
     )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     said = []
     for factor in ("2.0", "3.0"):
         (tmp_path / "laid.py").write_text(f"FACTOR = {factor}\n")
-        command = [sys.executable, "program.py"]
-        said.append(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True))
-    assert [answer.stdout for answer in said] == ["42.0\n", "63.0\n"]
+        said.append(started(tmp_path, environment))
+    assert said == ["42.0\n", "63.0\n"]

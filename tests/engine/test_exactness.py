@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_pages_of_any_moment_and_the_deltas_after_the_first_restore(
         deltas += engine.delta()
     again = engine_of(world.Baselines())
     again.apply([*blobs.values(), *deltas])
+    assert again.digest() == engine.digest()
+
+
+def test_the_cohort_of_a_reading_that_tells_none_is_saved() -> None:
+    """Such a reading counts for the cohort that its vehicle is in, and the next delta says so."""
+    batch = world.readings([(0.0, 10.0, -5.0, 0.0)] * 20, step=2)
+    silent = replace(batch.rows(10, 20), context={name: [None] * 10 for name in batch.context})
+    engine, again = engine_of(world.Baselines()), engine_of(world.Baselines())
+    for part in (batch.rows(0, 10), silent):
+        engine.decide(Batch.of(part.vehicles, part.ts, part.values, part.context, part.offsets))
+        again.apply(engine.delta())
     assert again.digest() == engine.digest()
 
 

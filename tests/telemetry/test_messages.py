@@ -25,12 +25,12 @@ def test_messages_are_a_list_of_bytes(values: list[bytes], more: list[bytes], st
 
 @given(values=VALUES, start=st.integers(0, 12))
 def test_a_padded_slice_holds_its_own_bytes_only(values: list[bytes], start: int) -> None:
-    """What a scanner may read are the messages asked for, then zeros."""
-    part = Messages.of(values)[start:]
-    buffer, edge = part.padded(4)
-    found = [buffer[a:b].tobytes() for a, b in itertools.pairwise(edge)]
-    assert found == values[start:]
-    assert buffer[edge[-1] :].tolist() == [0] * 4
+    """What a scanner may read are the messages asked for, then zeros, whatever was put behind them before."""
+    for padding in (0, 3, 4, 5):
+        buffer, edge = Messages.of(values, padding)[start:].padded(4)
+        found = [buffer[a:b].tobytes() for a, b in itertools.pairwise(edge)]
+        assert found == values[start:]
+        assert buffer[edge[-1] :].tolist() == [0] * 4
 
 
 def test_stored_messages_are_split_by_their_lengths() -> None:

@@ -29,7 +29,19 @@ PLAIN = b'{"vehicle":"v1","ts":1760000000000,"signals":{"a":1.25,"b":-3,"load":n
 def message(rng: random.Random) -> bytes:
     """A reading as some producer would write it: spaces or none, gaps, unknown signals, odd numbers, with or without
     context."""
-    pool = ["1", "-0", "0.1", "12345.678", "1e3", "-2.5E-3", "123456789012345", "0.1234567890123456789", "null", "-7.0"]
+    pool = [
+        "1",
+        "-0",
+        "-0.0",
+        "0.1",
+        "12345.678",
+        "1e3",
+        "-2.5E-3",
+        "123456789012345",
+        "0.1234567890123456789",
+        "null",
+        "-7.0",
+    ]
     signals = ",".join(f'"{name}":{rng.choice(pool)}' for name in ("a", "b", "load", "odd") if rng.random() < 0.9)
     context = rng.choice([',"context":{"region":"eu"}', ',"context":{"region":"n\\u00e9","x":"y"}', ""])
     space = rng.choice(["", "", "", " "])
@@ -97,7 +109,7 @@ def test_a_stream_of_one_shape_is_scanned_and_not_typed(monkeypatch: pytest.Monk
     """The quick way is really taken: the typed decode is not called for plain messages of a known shape."""
     decoder = Decoder(FLEET)
     monkeypatch.setattr(decoder._decoder.typed, "decode", lambda *_: pytest.fail("a plain message was left to msgspec"))
-    decoded = decoder.decode([PLAIN, PLAIN.replace(b"v1", b"vehicle 22")], np.arange(2))
+    decoded = decoder.decode([PLAIN.replace(b"-3", b"-0.00"), PLAIN.replace(b"v1", b"vehicle 22")], np.arange(2))
     assert list(decoded.batch.vehicles) == ["v1", "vehicle 22"]
     assert decoded.batch.context == {"region": ["eu", "eu"]}
 
