@@ -121,9 +121,10 @@ def join_cohort(slot: int, told: int, state: State) -> int:
 
 
 @kernel
-def shift_of(here: int, opened: int) -> int:
-    """Where the shift stands that readings of period `here` are given while `opened` is the open one."""
-    return min(max(here, opened - SHIFTS // 2), opened + 1) % SHIFTS
+def shift_of(here: int, opened: int, merged: int) -> int:
+    """Where the shift stands that readings of period `here` are given while `opened` is the open one, and `merged` the
+    last one of which all is known: behind a gap in the stream, the shift that it began with."""
+    return min(max(here, opened - SHIFTS // 2), merged + 2) % SHIFTS
 
 
 @part
@@ -131,7 +132,7 @@ def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, coh
     """Which shift the reading is given, and whose vehicle it is among those of its period; answers the period."""
     calendar = cohorts.calendar
     here = ts // period
-    calendar[USED] = shift_of(here, calendar[OPEN])
+    calendar[USED] = shift_of(here, calendar[OPEN], calendar[MERGED])
     if warm and cohort >= 0:
         if here < calendar[OPEN]:
             calendar[LATE] += 1

@@ -61,11 +61,13 @@ class Reference:
             answered |= answers
             self.applied.append((row, event.id))
         before, vehicle.last_ts = vehicle.last_ts, ts
+        known = self.opened + 1
         self._join(vehicle, batch.context["type"][row], ts)
         warm = vehicle.seen >= self.frame.burn_in
         self.statuses[-1] = SCORED if warm else BURN_IN
         vehicle.regime = self._find_regime(vehicle, values[d:])
-        period, used = self._enter(vehicle, before, ts, warm)
+        period = self._enter(vehicle, before, ts, warm)
+        used = min(max(ts // self.frame.period, self.opened - 4), known)
         seen = self._see(vehicle, values, used, warm)
         if not vehicle.maintenance:
             self._learn(vehicle, seen, period, warm)
@@ -127,13 +129,13 @@ class Reference:
         for cohort in self.cohorts.values():
             cohort.vehicles, cohort.counts = {}, {}
 
-    def _enter(self, vehicle: Vehicle, before: float, ts: int, warm: bool) -> tuple[int | None, int]:
-        """The period that a reading counts for, None for none, and the one whose shift it is given."""
+    def _enter(self, vehicle: Vehicle, before: float, ts: int, warm: bool) -> int | None:
+        """The period that a reading counts for, None for none."""
         period = ts // self.frame.period
         counts = warm and vehicle.cohort is not None and self.opened <= period <= self.opened + 2
         if counts and before < period * self.frame.period:
             vehicle.cohort.vehicles.setdefault(period, set()).add(vehicle.name)
-        return period if counts else None, min(max(period, self.opened - 4), self.opened + 1)
+        return period if counts else None
 
     def _find_regime(self, vehicle: Vehicle, place: list[float]) -> int:
         if not any(map(math.isfinite, place)):

@@ -90,6 +90,23 @@ def test_the_kernels_do_what_the_rules_say(calm: bool, features: str, abrupt: bo
     assert everything == set(outcome.episodes.kind.tolist())
 
 
+@pytest.mark.parametrize("periods", [2, 3, 5, 8])
+def test_after_a_silence_of_the_whole_fleet_no_shift_of_another_time_is_taken_off(periods: int) -> None:
+    """Where nobody sent for some periods, the first readings are given what was known before, as the rules say."""
+    rng, frame, arm = np.random.default_rng(1), world.frame(), world.arm()
+    ts = np.repeat([*range(0, 900, 5), *range(900 + 60 * periods, 1_500 + 60 * periods, 5)], 10)
+    common = 2 * np.sin(ts / 150.0)[:, None] * [1, 2, 0, 0]
+    values = [0, 10, -5, 0] + common + rng.normal(0, 0.3, (len(ts), 4)) * [1, 1, 1, 0]
+    context = {"type": ["t0"] * len(ts), "region": [None] * len(ts)}
+    names = [f"v{number % 10}" for number in range(len(ts))]
+    batch = Batch.of(names, ts.astype(np.int64), values.astype(np.float32), context, np.arange(len(ts)))
+    told = Reference(world.fleet(), frame, arm.model, [])
+    told.run(batch)
+    _, observed = decided(world.engine(arm, made=frame), batch)
+    assert observed.status.tolist() == told.statuses
+    np.testing.assert_allclose(observed.features[observed.status <= 1], told.features, atol=5e-3)
+
+
 def decided(engine: Engine, batch: Batch) -> tuple[Outcome, Observed]:
     """What comes of a batch, and the features that it was decided by."""
     seen: list[Observed] = []
