@@ -250,12 +250,13 @@ class Course:
             self._use()
 
     def _read_out(self, now: int, challenger: Model) -> tuple[Literal["promoted", "held"], str]:
-        """Arms too small to tell: both models over all vehicles and the days of the experiment, paired by vehicle."""
+        """Arms too small to tell: both models over all vehicles and the days of the experiment, paired by vehicle. Of
+        two that cost the same, the one that knows the newer past is kept."""
         told = self.world.events, self._reported(now)
         past = windows(self.world.fleet, self._archive(now), told, now - 1, SPANS._replace(holdout_days=MAX_DAYS))
         report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest)
         said = f"paired replay of the experiment's days: worse in {report.probability_worse:.0%} of samples"
-        better = report.passed and report.probability_worse < 0.5
+        better = report.passed and report.probability_worse <= 0.5
         return ("promoted" if better else "held"), "; ".join([said, *report.reasons])
 
     def _promote(self, day: int, challenger: Model, reason: str) -> None:
