@@ -54,6 +54,8 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     yield _main_table(verdict)
     if len({row.budget for row in verdict.rows}) > 1:
         yield f"<h3>Lead against false alarms</h3>{_plot(verdict)}"
+    if any(row.obtained is not None for row in verdict.rows):
+        yield f"<h3>Transfer gap: false alarms allowed, and what became of it</h3>{_transfer(verdict)}"
     if verdict.differences:
         yield f"<h3>Lead of the product above each row, paired by split</h3>{_differences(verdict)}"
     if verdict.slices:
@@ -102,6 +104,24 @@ def _cells(row: Row) -> Iterator[str]:
     yield _figure(row.lead_running, 1)
     yield f"{row.cost.value:,.0f}"
     yield "" if row.auc_pr is None else f"{row.auc_pr:.3f}"
+
+
+def _transfer(verdict: Verdict) -> str:
+    rows = (
+        (
+            row.row == "product",
+            (
+                escape(row.row),
+                f"{row.budget:g}",
+                f"{row.on_validation:.2f}",
+                f"{row.false_alarms.value:.2f}",
+                f"{row.obtained:.2f}",
+            ),
+        )
+        for row in verdict.rows
+        if row.on_validation is not None and row.obtained is not None
+    )
+    return _table(("row", "budget", "on validation", "on test", "times the budget"), rows)
 
 
 def _differences(verdict: Verdict) -> str:

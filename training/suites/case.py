@@ -38,10 +38,12 @@ class Case(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What a row decided on the test vehicles: one `level` (score over threshold) beside each reading of `decided`."""
+    """What a row decided on the test vehicles: one `level` (score over threshold) beside each reading of `decided`; and
+    the false alarms per 1,000 healthy vehicle-days that it had on the validation vehicles, if it chose a threshold."""
 
     decided: Decided
     level: NDArray[np.float32]
+    validation: float | None = None
 
 
 def split_case(fleet: Fleet, history: History, split: Split, seed: int = 0) -> Case:
@@ -60,4 +62,5 @@ def test(case: Case, trained: Trained) -> Played:
     detector = OnnxDetector(trained.onnx, trained.frame.signals)
     model = Model("suite/1", "suite", detector, *trained[2:5], trained.checks, detector.abrupt)
     result = backtest(case.fleet, trained.frame, model, case.test)
-    return Played(result.decided, result.decisions["level"].to_numpy().astype(np.float32))
+    level = result.decisions["level"].to_numpy().astype(np.float32)
+    return Played(result.decided, level, trained.figures.false_alarms_per_1000_days)

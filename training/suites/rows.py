@@ -53,7 +53,7 @@ def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, .
         yield Line(PRODUCT, budget, played)
     if kept is None:
         return
-    both = look(case, _cohortless(kept))
+    both = look(case, cohortless(kept))
     for name, score in BASELINES.items():
         scored = score(both)
         yield from (Line(name, budget, at_budget(both, scored, budget)) for budget in budgets)
@@ -131,19 +131,20 @@ def no_baseline(frame: Frame) -> Frame:
     return msgspec.structs.replace(frame, gain=tuple(map(tuple, zeros.tolist())))
 
 
-def _cohortless(frame: Frame) -> Frame:
+def cohortless(frame: Frame) -> Frame:
+    """The frame without what a cohort has in common, which the plain ideas do not know of."""
     return msgspec.structs.replace(frame, cohort=None, period=0)
 
 
 def _alone(frame: Frame) -> Frame:
-    bare = _cohortless(no_baseline(frame))
+    bare = cohortless(no_baseline(frame))
     return msgspec.structs.replace(bare, basis=(), between=(), step=(), rhythm=0.0)
 
 
 PARTS: tuple[Part, ...] = (
     Part("offline only", _offline, _alone),
     Part("no regime", _without_regime),
-    Part("no cohort", _without_cohort, _cohortless),
+    Part("no cohort", _without_cohort, cohortless),
     Part("no baseline", lambda case: case, no_baseline),
     Part("no evidence", _without_evidence),
     Part("no label term", _without_label_term, lambda frame: frame),

@@ -47,7 +47,8 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One split or seed of a suite, as a worker hands it back: `tallies` of (row, budget), rows that were `refused`."""
+    """One split or seed of a suite, as a worker hands it back: `tallies` of (row, budget), rows that were `refused`;
+    `validation` has the false alarms on the validation vehicles of the rows that chose a threshold."""
 
     split: int
     tallies: dict[tuple[str, float], list[list[float]]]
@@ -55,10 +56,15 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     slices: dict[str, list[float]]
     timelines: list[Timeline]
     refused: dict[str, str] = {}
+    validation: dict[tuple[str, float], float] = {}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table: medians over the splits. Leads are in vehicle-days or cycles, a missed fault counts as 0."""
+    """A row of the table: medians over the splits. Leads are in vehicle-days or cycles, a missed fault counts as 0.
+
+    The transfer gap is from the budget to `on_validation` (false alarms where the threshold was chosen) and on to
+    `false_alarms`, which are `obtained` times the budget.
+    """
 
     row: str
     budget: float
@@ -71,6 +77,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     lead_running: Estimate
     cost: Estimate
     auc_pr: float | None = None
+    on_validation: float | None = None
+    obtained: float | None = None
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,12 +137,15 @@ def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: 
     timelines: list[Timeline] = []
     budget = case.fleet.threshold.false_alarms
     refused: dict[str, str] = {}
+    validation: dict[tuple[str, float], float] = {}
     for line in rows:
         if line.played is None:
             refused[line.row] = line.refused
             continue
         decided = line.played.decided
         tallies[line.row, line.budget] = tally(decided, case.fleet, costs).tolist()
+        if line.played.validation is not None:
+            validation[line.row, line.budget] = line.played.validation
         if line.budget != budget:
             continue
         ranking = rank(line.played)
@@ -143,7 +154,15 @@ def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: 
         if line.row == PRODUCT:
             parts = {one.name: _slice(case, decided, one, costs) for one in slices}
             timelines = _timelines(case, line.played, np.array(tallies[line.row, budget]))
-    return Measured(split=split, tallies=tallies, rankings=rankings, slices=parts, timelines=timelines, refused=refused)
+    return Measured(
+        split=split,
+        tallies=tallies,
+        rankings=rankings,
+        slices=parts,
+        timelines=timelines,
+        refused=refused,
+        validation=validation,
+    )
 
 
 def rank(played: Played) -> Ranking | None:
@@ -228,7 +247,18 @@ def rows_of(measured: Sequence[Measured], costs: Costs) -> list[Row]:
         areas = [one.rankings[row].auc_pr for one in measured if row in one.rankings]
         area = float(np.median(areas)) if areas else None
         figures = estimates(own, costs)
-        result.append(Row(row=row, budget=budget, splits=len(own), auc_pr=area, **figures))
+        known = [one.validation[row, budget] for one in measured if (row, budget) in one.validation]
+        result.append(
+            Row(
+                row=row,
+                budget=budget,
+                splits=len(own),
+                auc_pr=area,
+                on_validation=float(np.median(known)) if known else None,
+                obtained=figures["false_alarms"].value / budget if known else None,
+                **figures,
+            )
+        )
     return result
 
 

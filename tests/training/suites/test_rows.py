@@ -10,7 +10,7 @@ from training.suites.baselines import at_budget, gaussian_adapting, gaussian_fro
 from training.suites.case import Case, train_and_test
 from training.suites.rows import ALWAYS, PRODUCT, lines
 from training.suites.tally import Costs, figures_of, tally
-from training.suites.verdict import measure
+from training.suites.verdict import measure, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,26 @@ def test_a_row_that_training_refuses_is_said_and_left_out() -> None:
     measured = measure(made, 0, rows, Costs())
     assert measured.refused == {"no regime": "too steep"}
     assert ("no regime", 1.0) not in measured.tallies
+
+
+def test_the_transfer_gap_goes_from_the_budget_over_validation_to_the_test() -> None:
+    """A row that chose a threshold says what became of the budget on both sides; `always alarm` chose none."""
+    made = case()
+    measured = measure(made, 0, list(lines(made, (5.0,), ())), Costs())
+    rows = {row.row: row for row in rows_of([measured], Costs())}
+    for name in (PRODUCT, "Gaussian, frozen"):
+        assert rows[name].on_validation is not None
+        assert rows[name].obtained == pytest.approx(rows[name].false_alarms.value / 5.0)
+    assert (rows[ALWAYS].on_validation, rows[ALWAYS].obtained) == (None, None)
+
+
+def test_what_a_row_shows_on_validation_is_of_validation_vehicles() -> None:
+    """An alarm of a validation vehicle counts there, one of a training vehicle does not."""
+    made = case()
+    both = look(made, train_and_test(made)[1].frame)
+    silent = np.zeros(len(both.test.ts))
+    for part, false_alarms in ((made.split.train, False), (made.split.validation, True)):
+        codes = [code for code, name in enumerate(made.past.names) if name in part]
+        loud = np.zeros(len(both.past.ts))
+        loud[np.flatnonzero(both.past.healthy & np.isin(both.past.codes, codes))[0]] = 5.0
+        assert (at_budget(both, (loud, silent), 5.0).validation > 0.0) == false_alarms
