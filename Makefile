@@ -44,7 +44,7 @@ evaluate: $(STAMP) ## detection by one protocol on public data and simulated fle
 evaluate-full: $(STAMP) ## the same, and whether the budget is kept on twenty large fleets; takes its time
 evaluate evaluate-full:
 	@mkdir -p evaluation
-	@for suite in turbofan turbofan-drift battery; do \
+	@for suite in turbofan turbofan-drift battery nab; do \
 	  $(BIN)/anomaly evaluate $$suite --data $${ANOMALY_TEST_DATA:-../shared/data} --report evaluation/$$suite.html || failed=1; done; \
 	  for suite in $(SUITES); do \
 	  $(BIN)/anomaly evaluate $$suite --report evaluation/$$suite.html || failed=1; done; exit $${failed:-0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from training.suites.nab_score import NabRow
 from training.suites.tally import Estimate
 from training.suites.verdict import Row, Timeline, Verdict
 
@@ -50,6 +51,17 @@ def html(verdicts: Sequence[Verdict]) -> str:
 def _verdict(verdict: Verdict) -> Iterator[str]:
     yield f"<h2>{escape(verdict.suite)}</h2><p>{escape(verdict.about)}</p>"
     yield "".join(_claims(verdict))
+    if verdict.benchmark:
+        yield f"<h3>Score of the benchmark: 0 without any alarm, 100 perfect</h3>{_benchmark(verdict.benchmark)}"
+    else:
+        yield from _tables(verdict)
+    if verdict.timelines:
+        figures = "".join(_timeline(one, verdict.unit) for one in verdict.timelines)
+        yield f'<h3>Vehicles to look at</h3><div class="lines">{figures}</div>'
+    yield "".join(f'<p class="dim">Note: {escape(note)}.</p>' for note in verdict.notes)
+
+
+def _tables(verdict: Verdict) -> Iterator[str]:
     yield f"<h3>At {verdict.budget:g} false alarms per 1,000 healthy {escape(verdict.unit)}</h3>"
     yield _main_table(verdict)
     if len({row.budget for row in verdict.rows}) > 1:
@@ -60,10 +72,6 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
         yield f"<h3>Lead of the product above each row, paired by split</h3>{_differences(verdict)}"
     if verdict.slices:
         yield f"<h3>The product, slice by slice</h3>{_slices(verdict)}"
-    if verdict.timelines:
-        figures = "".join(_timeline(one, verdict.unit) for one in verdict.timelines)
-        yield f'<h3>Vehicles to look at</h3><div class="lines">{figures}</div>'
-    yield "".join(f'<p class="dim">Note: {escape(note)}.</p>' for note in verdict.notes)
 
 
 def _claims(verdict: Verdict) -> Iterator[str]:
@@ -104,6 +112,25 @@ def _cells(row: Row) -> Iterator[str]:
     yield _figure(row.lead_running, 1)
     yield f"{row.cost.value:,.0f}"
     yield "" if row.auc_pr is None else f"{row.auc_pr:.3f}"
+
+
+def _benchmark(rows: Sequence[NabRow]) -> str:
+    head = ("row", "standard", "low false positives", "low false negatives", "VUS-PR", "series")
+    lines = (
+        (
+            row.name == "product",
+            (
+                escape(row.name),
+                f'{row.standard:.1f} <span class="dim">[{row.interval[0]:.1f}, {row.interval[1]:.1f}]</span>',
+                f"{row.low_false_positives:.1f}",
+                f"{row.low_false_negatives:.1f}",
+                f"{row.vus_pr:.3f}",
+                escape(row.note) or str(row.series),
+            ),
+        )
+        for row in rows
+    )
+    return _table(head, lines)
 
 
 def _transfer(verdict: Verdict) -> str:

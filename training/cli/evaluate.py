@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: str = typer.Argument(..., help="turbofan, turbofan-drift, battery, fleet, novel, budget, or a fleet file."),
+    suite: str = typer.Argument(
+        ..., help="One of turbofan, turbofan-drift, battery, nab, fleet, novel, budget; or a fleet file."
+    ),
     data: Path | None = typer.Option(None, "--data", help="The folder of public data sets, or the fleet's history."),
     events: Path | None = typer.Option(None, "--events", help="Vehicle events, for a fleet file."),
     labels: Path | None = typer.Option(None, "--labels", help="Labels, for a fleet file."),
@@ -76,6 +78,9 @@ def _show(verdicts: list[Verdict]) -> None:
 
 
 def _tables(verdict: Verdict) -> Iterator[Table]:
+    if verdict.benchmark:
+        yield _benchmark_table(verdict)
+        return
     yield _main_table(verdict)
     if len({row.budget for row in verdict.rows}) > 1:
         yield _budget_table(verdict)
@@ -94,6 +99,18 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")
+    return table
+
+
+def _benchmark_table(verdict: Verdict) -> Table:
+    columns = ("row", "standard", "low false positives", "low false negatives", "VUS-PR", "series")
+    table = _table("score of the benchmark: 0 without any alarm, 100 perfect (95 % interval over series)", columns)
+    for row in verdict.benchmark:
+        low, high = row.interval
+        scores = (f"{value:.1f}" for value in (row.low_false_positives, row.low_false_negatives))
+        table.add_row(
+            row.name, f"{row.standard:.1f} [{low:.1f}, {high:.1f}]", *scores, f"{row.vus_pr:.3f}", f"{row.series}"
+        )
     return table
 
 

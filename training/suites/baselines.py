@@ -123,15 +123,15 @@ def random(both: Both) -> Scored:
 
 def gaussian_frozen(both: Both) -> Scored:
     """One Gaussian a vehicle on regime z-scores, learned in its burn-in and then left alone."""
-    return _gaussian(both.past, both.frame.burn_in, True), _gaussian(both.test, both.frame.burn_in, True)
+    return gaussian(both.past, both.frame.burn_in, True), gaussian(both.test, both.frame.burn_in, True)
 
 
 def gaussian_adapting(both: Both) -> Scored:
     """The same, learning from every reading for ever, with a weight of at least 1/150."""
-    return _gaussian(both.past, both.frame.burn_in, False), _gaussian(both.test, both.frame.burn_in, False)
+    return gaussian(both.past, both.frame.burn_in, False), gaussian(both.test, both.frame.burn_in, False)
 
 
-def _gaussian(seen: Seen, burn_in: int, frozen: bool) -> Floats:
+def gaussian(seen: Seen, burn_in: int, frozen: bool) -> Floats:
     """ln(1 + mean squared z under the vehicle's own mean and variance), smoothed with weight 0.1."""
     shape = (seen.vehicles, seen.z.shape[1])
     mean, variance, count, level = np.zeros(shape), np.ones(shape), np.zeros(shape), np.zeros(shape[0])

@@ -13,7 +13,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from training.auto import train
-from training.backtest import backtest
+from training.backtest import Backtest, backtest
 from training.figures import Decided
 from training.fit import Trained
 from training.history import History, Split
@@ -59,8 +59,13 @@ def train_and_test(case: Case, frame: Frame | None = None) -> tuple[Played, Trai
 
 def test(case: Case, trained: Trained) -> Played:
     """`backtest` of a trained model on the test vehicles."""
-    detector = OnnxDetector(trained.onnx, trained.frame.signals)
-    model = Model("suite/1", "suite", detector, *trained[2:5], trained.checks, detector.abrupt)
-    result = backtest(case.fleet, trained.frame, model, case.test)
+    result = play(case.fleet, trained, case.test)
     level = result.decisions["level"].to_numpy().astype(np.float32)
     return Played(result.decided, level, trained.figures.false_alarms_per_1000_days)
+
+
+def play(fleet: Fleet, trained: Trained, history: History) -> Backtest:
+    """`backtest` of a trained model on a history."""
+    detector = OnnxDetector(trained.onnx, trained.frame.signals)
+    model = Model("suite/1", "suite", detector, *trained[2:5], trained.checks, detector.abrupt)
+    return backtest(fleet, trained.frame, model, history)

@@ -10,6 +10,7 @@ from anomaly.errors import UsageError
 from training.suites.battery import battery
 from training.suites.budget import Size, budget
 from training.suites.fleets import simulated
+from training.suites.nab import nab
 from training.suites.novel import novel
 from training.suites.own import Files, own
 from training.suites.tally import Costs
@@ -32,6 +33,7 @@ PUBLIC: dict[str, Callable[[Path, Costs, Said], list[Verdict]]] = {
     "turbofan": turbofan,
     "turbofan-drift": turbofan_drift,
     "battery": battery,
+    "nab": nab,
 }
 """Suites on public data: they are given the folder of data sets."""
 SIMULATED: dict[str, Callable[[Asked, Costs, Said], list[Verdict]]] = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from anomaly.engine.frame import Frame
 from anomaly.feedback.history import Past as Readings
 from anomaly.feedback.history import stretches
 from anomaly.simulator import SimulationConfig, scenario
@@ -103,10 +104,12 @@ def only(past: Past, kind: Kind, until: int) -> Past:
 
 def _rows(case: Case, told: Case) -> Iterator[Line]:
     parts = tuple(part for part in PARTS if part.name in LEFT_OUT)
-    yield from lines(case, (1.0,), parts)
-    played, trained = train_and_test(told.at(1.0))
-    yield Line(ALL_LABELS, 1.0, played)
-    both = look(case, trained.frame)
+    yield from lines(case, (1.0,), parts, _alone)
+    yield Line(ALL_LABELS, 1.0, train_and_test(told.at(1.0))[0])
+
+
+def _alone(case: Case, frame: Frame) -> Iterator[Line]:
+    both = look(case, frame)
     yield Line(ALONE, 1.0, at_budget(both, label_term_alone(both), 1.0))
 
 

@@ -41,8 +41,14 @@ class Line(NamedTuple):
     refused: str = ""
 
 
-def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, ...] | None = None) -> Iterator[Line]:
-    """All rows at all budgets: the product first, then the rows without it, then `parts` (all of them, if None).
+def lines(
+    case: Case,
+    budgets: tuple[float, ...] = BUDGETS,
+    parts: tuple[Part, ...] | None = None,
+    more: Callable[[Case, Frame], Iterator[Line]] | None = None,
+) -> Iterator[Line]:
+    """All rows at all budgets: the product first, then the rows without it, then `parts` (all of them, if None), then
+    `more` rows, which are made with the product's frame.
 
     Parts that the fleet does not have are left out.
     """
@@ -64,6 +70,8 @@ def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, .
     yield from (Line(ALWAYS, budget, always(both)) for budget in budgets)
     for part in PARTS if parts is None else parts:
         yield from _without(part, case, kept, budgets)
+    if more is not None:
+        yield from more(case, kept)
 
 
 def _without(part: Part, case: Case, frame: Frame, budgets: tuple[float, ...]) -> Iterator[Line]:

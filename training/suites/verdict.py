@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.feedback.history import FAULT, HEALTHY, UNKNOWN
-from training.figures import Decided
+from training.figures import Decided, Fault
 from training.suites.case import Case, Played
+from training.suites.nab_score import NabRow
 from training.suites.rows import ALWAYS, PRODUCT, Line
 from training.suites.tally import COLUMNS, Costs, Estimate, difference, estimates, figures_of, tally
 
@@ -121,12 +122,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     budget: float
     splits: int
     rows: list[Row]
+    """None where a benchmark has a scale of its own: `benchmark` then has its rows."""
     differences: list[Difference]
     claims: list[Claim]
     slices: list[SliceRow] = []
     timelines: list[Timeline] = []
     notes: list[str] = []
     base_rate: float | None = None
+    benchmark: list[NabRow] = []
 
 
 def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: Sequence[Slice] = ()) -> Measured:
@@ -220,21 +223,39 @@ def _timeline(case: Case, played: Played, code: int, verdict: str) -> Timeline:
     decided, names = played.decided, case.test.names
     rows = np.flatnonzero(decided.codes == code)
     rows = rows[np.argsort(decided.ts[rows], kind="stable")]
-    groups = np.array_split(rows, min(POINTS, len(rows)))
-    first = int(decided.ts[rows[0]])
-    days = case.fleet.ticks_per_day
+    ts = decided.ts[rows]
+    return timeline(
+        (names[code], verdict),
+        (ts - ts[0]) / case.fleet.ticks_per_day,
+        played.level[rows],
+        decided.alarm[rows],
+        decided.health[rows] == HEALTHY,
+        [_since(ts[0], fault, case) for fault in decided.faults if fault.code == code],
+    )
 
-    def when(ts: float) -> float:
-        return round((ts - first) / days, 3)
 
+def _since(first: int, fault: Fault, case: Case) -> tuple[float, float]:
+    return (fault.start - first) / case.fleet.ticks_per_day, (fault.end - first) / case.fleet.ticks_per_day
+
+
+def timeline(
+    named: tuple[str, str],
+    days: Floats,
+    level: NDArray[np.floating],
+    alarm: NDArray[np.bool_],
+    healthy: NDArray[np.bool_],
+    faults: Sequence[tuple[float, float]],
+) -> Timeline:
+    """A vehicle (`named` with its verdict) whose readings, in order, are `days` after its first, in POINTS at most."""
+    groups = np.array_split(np.arange(len(days)), min(POINTS, len(days)))
     return Timeline(
-        vehicle=names[code],
-        verdict=verdict,
-        ts=[when(float(decided.ts[group[0]])) for group in groups],
-        level=[round(float(played.level[group].max()), 3) for group in groups],
-        alarm=[bool(decided.alarm[group].any()) for group in groups],
-        healthy=[bool((decided.health[group] == HEALTHY).all()) for group in groups],
-        faults=[(when(fault.start), when(fault.end)) for fault in decided.faults if fault.code == code],
+        vehicle=named[0],
+        verdict=named[1],
+        ts=[round(float(days[group[0]]), 3) for group in groups],
+        level=[round(float(level[group].max()), 3) for group in groups],
+        alarm=[bool(alarm[group].any()) for group in groups],
+        healthy=[bool(healthy[group].all()) for group in groups],
+        faults=[(round(start, 3), round(end, 3)) for start, end in faults],
     )
 
 
