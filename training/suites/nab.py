@@ -216,7 +216,9 @@ def try_setting(folder: Path, setting: Conformal) -> Tried:
     fleet, history, every = load(folder)
     fleet = msgspec.structs.replace(fleet, model=msgspec.structs.replace(fleet.model, conformal=setting))
     without = _product(fleet, history, every)
-    return Tried(left_out(every, without), {name: elsewhere(every, name, without(name)) for name in folders(every)})
+    scores = {name: without(name) for name in folders(every)}
+    worth = {name: elsewhere(every, name, own) for name, own in scores.items()}
+    return Tried(left_out(every, scores.__getitem__), worth)
 
 
 def elsewhere(every: Sequence[Series], folder: str, scores: Sequence[Floats]) -> float:

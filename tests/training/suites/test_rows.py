@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomaly.engine.events import Event
 from tests.training.suites.wearing import case
 from training.suites.baselines import at_budget, gaussian_adapting, gaussian_frozen, look, naive_adaptive, random
 from training.suites.case import Case, train_and_test
-from training.suites.rows import ALWAYS, PRODUCT, lines
+from training.suites.rows import ALWAYS, PARTS, PRODUCT, lines
 from training.suites.tally import Costs, figures_of, tally
 from training.suites.verdict import measure, rows_of
 
@@ -31,6 +32,7 @@ def test_every_mandatory_row_is_there(judged: dict[str, dict[str, float]]) -> No
     """Random, always alarm, the Gaussians, offline only, naive adaptive, the product, an ablation for each part."""
     told = {"random", "always alarm", "Gaussian, frozen", "Gaussian, adapting", "offline only", "naive adaptive"}
     parts = {"no regime", "no baseline", "no evidence", "no label term", "no adaptation"}
+    parts |= {"no born-ill check", "no lasting shift"}
     assert set(judged) == {PRODUCT, *told, *parts}
     assert judged[ALWAYS]["detected"] == 1.0
     assert judged["random"]["lead"] < judged[PRODUCT]["lead"] / 4
@@ -107,3 +109,21 @@ def test_what_a_row_shows_on_validation_is_of_validation_vehicles() -> None:
         loud = np.zeros(len(both.past.ts))
         loud[np.flatnonzero(both.past.healthy & np.isin(both.past.codes, codes))[0]] = 5.0
         assert (at_budget(both, (loud, silent), 5.0).validation > 0.0) == false_alarms
+
+
+@pytest.mark.parametrize(
+    ("name", "applies"),
+    [("no events", True), ("no cohort check", False), ("no born-ill check", True), ("no lasting shift", True)],
+)
+def test_a_part_takes_out_one_thing_and_is_left_out_where_it_is_not_there(name: str, applies: bool) -> None:
+    """With a service told, only `no events` forgets it; without a cohort there is no check on cohorts."""
+    made = case()
+    told = made._replace(test=made.test._replace(events=[Event("s", made.test.names[0], 50)]))
+    part = next(part for part in PARTS if part.name == name)
+    changed = part.change(told)
+    assert (changed is not None) == applies
+    if changed is not None:
+        assert (changed.fleet == told.fleet) == (name == "no events")
+        assert (changed.test.events == told.test.events) == (name != "no events")
+        assert np.array_equal(changed.test.health, told.test.health)
+    assert name != "no events" or part.change(made) is None
