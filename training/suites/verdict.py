@@ -122,7 +122,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     budget: float
     splits: int
     rows: list[Row]
-    """None where a benchmark has a scale of its own: `benchmark` then has its rows."""
+    """Empty where a benchmark has a scale of its own: `benchmark` then has its rows."""
     differences: list[Difference]
     claims: list[Claim]
     slices: list[SliceRow] = []
