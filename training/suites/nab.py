@@ -53,7 +53,7 @@ SETTINGS = tuple(
 """What is chosen among, all of it settings of a fleet file: all statistics or all but one, how many readings an alarm
 has to be the rarest of, and how far back is looked. One of them holds for all series of a folder that is judged, and
 the folder has no part in the choice. Wider sets, down to single statistics, were looked at before this one was taken:
-chosen in the same way they came to 48 to 57, as the fewer series there are to choose with, the more the choice is luck."""
+chosen in the same way they came to 48 to 57: with so few series to choose with, much of a choice is luck."""
 ABLATIONS = {
     **{f"no {out}": Conformal(statistics=rest) for out, rest in FEWER.items()},
     "no forgetting": Conformal(memory=0),
