@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench evaluate docs clean
+.PHONY: help install demo test check fix bench evaluate evaluate-full docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,11 +38,16 @@ bench: $(STAMP) ## speed, memory and recovery, beside peers in the same run; som
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@$(BIN)/python -m benchmarks
 
+SUITES := fleet novel
+evaluate-full: SUITES += budget
 evaluate: $(STAMP) ## detection by one protocol on public data and simulated fleets; reports in evaluation/
+evaluate-full: $(STAMP) ## the same, and whether the budget is kept on twenty large fleets; takes its time
+evaluate evaluate-full:
 	@mkdir -p evaluation
-	@for suite in turbofan turbofan-drift battery; do \
+	@for suite in turbofan turbofan-drift battery nab; do \
 	  $(BIN)/anomaly evaluate $$suite --data $${ANOMALY_TEST_DATA:-../shared/data} --report evaluation/$$suite.html || failed=1; done; \
-	  $(BIN)/anomaly evaluate fleet --report evaluation/fleet.html || failed=1; exit $${failed:-0}
+	  for suite in $(SUITES); do \
+	  $(BIN)/anomaly evaluate $$suite --report evaluation/$$suite.html || failed=1; done; exit $${failed:-0}
 
 docs: $(STAMP) ## write docs/reference again from the code
 	@$(BIN)/python -m anomaly.cli.reference docs/reference

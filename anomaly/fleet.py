@@ -117,6 +117,25 @@ Family = Annotated[
 ]
 
 
+Statistic = Literal["level", "change", "season", "shift"]
+
+
+class Conformal(_Strict, frozen=True):
+    """`[model.conformal]`: what the family `conformal` takes of a signal, and how far back it looks."""
+
+    statistics: tuple[Statistic, ...] = ("level", "change", "season", "shift")
+    """What is looked at: how far a value is from the slow mean, from the value before, for some readings from the mean
+    of its hour, and the fast mean from the slow one. Their rarities are averaged."""
+    recent: Annotated[int, Meta(ge=1, le=300)] = 300
+    """Readings of a vehicle among which an alarm has to be the rarest."""
+    memory: Annotated[int, Meta(ge=0, le=1_000_000)] = 5_000
+    """Readings after which one counts for 1/e in what is usual; 0: for ever as much."""
+
+    def __post_init__(self) -> None:
+        if not self.statistics or len(set(self.statistics)) < len(self.statistics):
+            raise ValueError("model.conformal.statistics needs one or more of its words, each once")
+
+
 class ModelTable(_Strict, frozen=True):
     """`[model]`: the family that scores, and what it is given."""
 
@@ -130,6 +149,7 @@ class ModelTable(_Strict, frozen=True):
     """Readings over which evidence is gathered: the exponential mean has the weight 1 / time_constant."""
     abrupt_time_constant: Annotated[int, Meta(ge=0, le=100)] = 0
     """That of a second evidence for abrupt faults, such as 3; they are a kind of alarm of their own. 0: off."""
+    conformal: Conformal = Conformal()
 
     def __post_init__(self) -> None:
         if self.family == "distance" and self.features == "wide":

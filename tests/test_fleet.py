@@ -165,3 +165,11 @@ def test_a_signal_needs_a_column_of_its_own() -> None:
     found = problems(f'{text}"arrow"\n')
     assert [problem.partition(":")[0] for problem in found] == ["region", "ts"]
     assert fleet(f'{text}"json"\n').columns == ["ts", "region"]
+
+
+@pytest.mark.parametrize("asked", ["statistics = []", 'statistics = ["level", "level"]', "recent = 301", "memory = -1"])
+def test_settings_of_single_streams_that_cannot_be_are_refused(asked: str) -> None:
+    """No statistic or one twice, more readings than a vehicle's state holds, a memory below nothing."""
+    (problem,) = problems(f'[signals.a]\n[model]\nfamily = "conformal"\n[model.conformal]\n{asked}\n')
+    assert problem.startswith("model.conformal")
+    assert asked.split(" ")[0] in problem

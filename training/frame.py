@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from anomaly.engine.frame import Frame
+from anomaly.engine.frame import STATISTICS, Frame, OwnPast
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 
@@ -134,7 +134,15 @@ def _conformal(fleet: Fleet, regimes: _Regimes, mean: Floats, sd: Floats) -> Fra
         time_constant=fleet.model.time_constant,
         period=0 if fleet.fleet.time_unit == "cycles" else fleet.ticks("1h"),
         features="conformal",
+        own_past=own_past(fleet),
     )
+
+
+def own_past(fleet: Fleet) -> OwnPast:
+    """What the fleet file asks for of conformal features; plain where it asks for all of them, in whatever order."""
+    asked = fleet.model.conformal
+    chosen = () if set(asked.statistics) == set(STATISTICS) else tuple(s for s in STATISTICS if s in asked.statistics)
+    return OwnPast(statistics=chosen, recent=asked.recent, memory=asked.memory)
 
 
 def normalised(fleet: Fleet, frame: Frame, values: Floats, codes: NDArray[np.int64]) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from training.suites.nab_score import NabRow
 from training.suites.tally import Estimate
 from training.suites.verdict import Row, Timeline, Verdict
 
@@ -50,18 +51,27 @@ def html(verdicts: Sequence[Verdict]) -> str:
 def _verdict(verdict: Verdict) -> Iterator[str]:
     yield f"<h2>{escape(verdict.suite)}</h2><p>{escape(verdict.about)}</p>"
     yield "".join(_claims(verdict))
-    yield f"<h3>At {verdict.budget:g} false alarms per 1,000 healthy {escape(verdict.unit)}</h3>"
-    yield _main_table(verdict)
-    if len({row.budget for row in verdict.rows}) > 1:
-        yield f"<h3>Lead against false alarms</h3>{_plot(verdict)}"
-    if verdict.differences:
-        yield f"<h3>Lead of the product above each row, paired by split</h3>{_differences(verdict)}"
-    if verdict.slices:
-        yield f"<h3>The product, slice by slice</h3>{_slices(verdict)}"
+    if verdict.benchmark:
+        yield f"<h3>Score of the benchmark: 0 without any alarm, 100 perfect</h3>{_benchmark(verdict.benchmark)}"
+    else:
+        yield from _tables(verdict)
     if verdict.timelines:
         figures = "".join(_timeline(one, verdict.unit) for one in verdict.timelines)
         yield f'<h3>Vehicles to look at</h3><div class="lines">{figures}</div>'
     yield "".join(f'<p class="dim">Note: {escape(note)}.</p>' for note in verdict.notes)
+
+
+def _tables(verdict: Verdict) -> Iterator[str]:
+    yield f"<h3>At {verdict.budget:g} false alarms per 1,000 healthy {escape(verdict.unit)}</h3>"
+    yield _main_table(verdict)
+    if len({row.budget for row in verdict.rows}) > 1:
+        yield f"<h3>Lead against false alarms</h3>{_plot(verdict)}"
+    if any(row.obtained is not None for row in verdict.rows):
+        yield f"<h3>Transfer gap: false alarms allowed, and what became of it</h3>{_transfer(verdict)}"
+    if verdict.differences:
+        yield f"<h3>Lead of the product above each row, paired by split</h3>{_differences(verdict)}"
+    if verdict.slices:
+        yield f"<h3>The product, slice by slice</h3>{_slices(verdict)}"
 
 
 def _claims(verdict: Verdict) -> Iterator[str]:
@@ -102,6 +112,43 @@ def _cells(row: Row) -> Iterator[str]:
     yield _figure(row.lead_running, 1)
     yield f"{row.cost.value:,.0f}"
     yield "" if row.auc_pr is None else f"{row.auc_pr:.3f}"
+
+
+def _benchmark(rows: Sequence[NabRow]) -> str:
+    head = ("row", "standard", "low false positives", "low false negatives", "VUS-PR", "series")
+    lines = (
+        (
+            row.name == "product",
+            (
+                escape(row.name),
+                f'{row.standard:.1f} <span class="dim">[{row.interval[0]:.1f}, {row.interval[1]:.1f}]</span>',
+                f"{row.low_false_positives:.1f}",
+                f"{row.low_false_negatives:.1f}",
+                f"{row.vus_pr:.3f}",
+                escape(row.note) or str(row.series),
+            ),
+        )
+        for row in rows
+    )
+    return _table(head, lines)
+
+
+def _transfer(verdict: Verdict) -> str:
+    rows = (
+        (
+            row.row == "product",
+            (
+                escape(row.row),
+                f"{row.budget:g}",
+                f"{row.on_validation:.2f}",
+                f"{row.false_alarms.value:.2f}",
+                f"{row.obtained:.2f}",
+            ),
+        )
+        for row in verdict.rows
+        if row.on_validation is not None and row.obtained is not None
+    )
+    return _table(("row", "budget", "on validation", "on test", "times the budget"), rows)
 
 
 def _differences(verdict: Verdict) -> str:

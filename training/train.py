@@ -16,6 +16,7 @@ from anomaly.registry.manifest import Checks, Manifest, Metric, Policy, Window
 from anomaly.registry.store import Registry
 from training.figures import Figures
 from training.fit import Choice, Trained, Tried
+from training.frame import own_past
 from training.graph import OPSET
 from training.history import History, Split
 
@@ -38,7 +39,8 @@ def champion_frame(registry: Registry, fleet: Fleet) -> Frame | None:
         return None
     frame = Frame.from_json(registry.load(registry.resolve(f"{fleet.name}@champion")).frame)
     asked = (tuple(fleet.signals), fleet.context.regime, fleet.frame_features)
-    return frame if (frame.signals, frame.regime, frame.features) == asked else None
+    same = (frame.signals, frame.regime, frame.features) == asked
+    return frame if same and (frame.features != "conformal" or frame.own_past == own_past(fleet)) else None
 
 
 def publish(registry: Registry, recipe: Recipe, trained: Trained, more: str = "") -> Manifest:

@@ -58,6 +58,7 @@ KEYS: dict[str, Key] = {
     "model.label_term": Key("what learns from confirmed faults", "model"),
     "model.time_constant": Key("readings over which evidence is gathered", "state"),
     "model.abrupt_time_constant": Key("the same, of a second evidence for abrupt faults; 0: none", "state"),
+    "model.conformal": Key("which rarities `conformal` averages, among how many readings, and how far back", "state"),
     "threshold.kind": Key("whether each vehicle's threshold adapts", "model"),
     "threshold.adaptation": Key("how far it adapts: half of this, up or down; 0: frozen; 1: unbounded", "model"),
     "threshold.false_alarms": Key("the budget: false alarms per 1,000 healthy vehicle-days", "model"),

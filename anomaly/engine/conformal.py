@@ -2,7 +2,8 @@
 
 Four plain signals are taken of each scored signal x, and each becomes -ln p, p being its rank in its own past, which is
 kept as a histogram on a log scale that forgets (online conformal p-values; Laxhammar and Falkman 2014). A reading whose
-mean is no record among the vehicle's last RECENT readings has features of 0: one event, one alarm.
+mean is no record among the vehicle's last `recent` readings has features of 0: one event, one alarm. Which of the
+statistics count, `recent` (RECENT at most) and how fast a histogram forgets are the frame's.
 """
 
 from __future__ import annotations
@@ -35,13 +36,12 @@ from anomaly.engine.layout import (
 )
 
 RECENT = 300
-"""Readings among which an alarm has to be a record."""
+"""The most readings among which an alarm has to be a record."""
 BINS, PER_E, MIDDLE = (
     400,
     12.0,
     200.0,
 )  # bins, those in a factor of e, the one of the own scale
-DECAY = F4(0.9998)  # a reading's weight in its histogram, after each later one
 BEYOND = 2.0  # nats for each factor of e beyond the largest value so far, which itself fades
 FADE = F4(0.9999)
 SLOW_MEAN, FAST_MEAN, SEASON_MEAN = F4(0.003), F4(0.1), F4(0.02)
@@ -64,8 +64,11 @@ def forget_past(slot: int, j: int, state: State) -> None:
 
 
 @part
-def rarity(slot: int, first: int, which: int, value: np.float32, state: State) -> np.float32:
-    """-ln p of statistic `which` of the signal whose columns begin at `first`; then the value joins its past.
+def rarity(  # a kernel: arrays in named tuples
+    slot: int, first: int, which: int, value: np.float32, decay: np.float32, state: State
+) -> np.float32:
+    """-ln p of statistic `which` of the signal whose columns begin at `first`; then the value joins its past, in which
+    each reading weighs `decay` of what it did before.
 
     p = (1 + those as large) / (1 + all), those in the same bin counting half. The first value above 0 sets the scale.
     """
@@ -85,18 +88,19 @@ def rarity(slot: int, first: int, which: int, value: np.float32, state: State) -
     if F4(0.0) < highest < value:
         nats += BEYOND * math.log(np.float64(value) / np.float64(highest))
     for k in range(bins, bins + BINS):
-        state.f4[slot, k] *= DECAY
+        state.f4[slot, k] *= decay
     state.f4[slot, bins + own] += F4(1.0)
-    state.f4[slot, total] = state.f4[slot, total] * DECAY + F4(1.0)
+    state.f4[slot, total] = state.f4[slot, total] * decay + F4(1.0)
     state.f4[slot, top] = max(highest * FADE, value)
     return F4(nats)
 
 
 @part
 def take_in(  # noqa: PLR0913  # a kernel: arrays in named tuples
-    i: int, slot: int, j: int, x: np.float32, hour: int, state: State, out: Observed
+    i: int, slot: int, j: int, x: np.float32, hour: int, frame: FrameArrays, state: State, out: Observed
 ) -> None:
-    """The four statistics of signal j at value x, each against what was known before it, as -ln p into the features.
+    """The statistics of signal j at value x, each against what was known before it, as -ln p into the features: 0 for
+    those that do not count.
 
     |x - slow mean|, |x - value before|, the fast mean of |x - mean of this hour|, |fast mean - slow mean|.
     """
@@ -130,19 +134,20 @@ def take_in(  # noqa: PLR0913  # a kernel: arrays in named tuples
     state.f4[slot, first + VISITS + hour] = min(visits + F4(1.0), F4(1e6))
     for which in range(STATISTICS):
         value = level if which == 0 else (change if which == 1 else (season if which == 2 else abs(shift)))
-        out.features[i, which * signals + j] = rarity(slot, first, which, value, state)
+        if frame.statistics[which]:
+            out.features[i, which * signals + j] = rarity(slot, first, which, value, frame.decay, state)
 
 
 @part
-def is_record(slot: int, signals: int, mean: np.float32, state: State) -> bool:
-    """Whether `mean` is larger than those of the vehicle's last RECENT readings, among which it then is."""
+def is_record(slot: int, signals: int, mean: np.float32, recent: int, state: State) -> bool:
+    """Whether `mean` is larger than those of the vehicle's last `recent` readings, among which it then is."""
     ring = state.at.conformal + signals * SIGNAL
     highest = F4(0.0)
-    for k in range(ring + 1, ring + 1 + RECENT):
+    for k in range(ring + 1, ring + 1 + recent):
         highest = max(highest, state.f4[slot, k])
     place = state.i4[slot, ring]
     state.f4[slot, ring + 1 + place] = mean
-    state.i4[slot, ring] = (place + 1) % RECENT
+    state.i4[slot, ring] = (place + 1) % recent
     return bool(mean > highest)
 
 
@@ -179,7 +184,7 @@ def conform(  # noqa: PLR0913  # a kernel: arrays in named tuples
         out.center[i, j] = state.f4[slot, at.baseline + j]
         if there and not serviced:
             z = (np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j]
-            take_in(i, slot, j, F4(min(max(z, -LARGEST), LARGEST)), hour, state, out)
+            take_in(i, slot, j, F4(min(max(z, -LARGEST), LARGEST)), hour, frame, state, out)
             used += 1
     if serviced:
         return IN_MAINTENANCE
@@ -189,8 +194,11 @@ def conform(  # noqa: PLR0913  # a kernel: arrays in named tuples
     mean = F4(0.0)
     for column in range(STATISTICS * signals):
         mean += out.features[i, column]
-    mean /= F4(STATISTICS * used)
-    scale = F4(signals) / F4(used) if is_record(slot, signals, mean, state) else F4(0.0)
+    counted = used * frame.statistics.sum()
+    mean /= F4(counted)
+    scale = F4(0.0)
+    if is_record(slot, signals, mean, frame.recent, state):
+        scale = F4(STATISTICS * signals) / F4(counted)
     for column in range(STATISTICS * signals):
         out.features[i, column] *= scale
     return note

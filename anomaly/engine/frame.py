@@ -19,6 +19,7 @@ BLOCKS: dict[Features, tuple[str, ...]] = {
     "conformal": ("level", "change", "season", "shift"),
 }
 """Names of the blocks of d columns that a row of features is made of, in order."""
+STATISTICS = BLOCKS["conformal"]
 
 
 class FrameArrays(NamedTuple):
@@ -41,6 +42,18 @@ class FrameArrays(NamedTuple):
     step: NDArray[np.float32]
     rhythm: np.float32
     reach: NDArray[np.float64]
+    statistics: NDArray[np.bool_]
+    recent: int
+    decay: np.float32
+
+
+class OwnPast(msgspec.Struct, frozen=True, kw_only=True):
+    """What conformal features look at: which `statistics` of a signal (all, if empty), the `recent` readings among
+    which one has to be the rarest, and the `memory` of what is usual, in readings (0: for ever)."""
+
+    statistics: tuple[str, ...] = ()
+    recent: int = 300
+    memory: int = 5_000
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +74,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     judged. `step` is how far, in healthy spreads, one signal alone may be from its evidence before its sensor is at
     fault (0: any). `rhythm` is the 99 % point of the ticks between two readings of a vehicle (0: silence is no matter).
     `reach[r]` is how far from center r, in spreads, a reading may be before its regime is one that training has not
-    seen (empty: as far as it likes); thresholds are half as much again there.
+    seen (empty: as far as it likes); thresholds are half as much again there. `own_past` is of conformal features.
     """
 
     signals: tuple[str, ...]
@@ -83,6 +96,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     step: tuple[float, ...] = ()
     rhythm: float = 0.0
     reach: tuple[float, ...] = ()
+    own_past: OwnPast = OwnPast()
     version: int = VERSION
 
     @property
@@ -104,10 +118,13 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         return self.quick + (-(-len(self.signals) // 8) * 8 if self.abrupt_time_constant else 0)
 
     def to_json(self) -> bytes:
-        """The artefact's bytes; its digest is their SHA-256. An empty `reach`, as of older frames, is left out."""
+        """The artefact's bytes; its digest is their SHA-256. What older frames do not have is left out where it says
+        nothing: an empty `reach`, a plain `own_past`."""
         fields = msgspec.to_builtins(self)
         if not self.reach:
             del fields["reach"]
+        if self.own_past == OwnPast():
+            del fields["own_past"]
         return msgspec.json.encode(fields)
 
     @classmethod
@@ -147,4 +164,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             step=np.array([size or np.inf for size in self.step or [0.0] * signals], np.float32),
             rhythm=np.float32(self.rhythm),
             reach=np.array(self.reach or [np.inf] * regimes, np.float64) ** 2,
+            statistics=np.array([name in (self.own_past.statistics or STATISTICS) for name in STATISTICS], np.bool_),
+            recent=self.own_past.recent,
+            decay=np.float32(1.0 - 1.0 / self.own_past.memory if self.own_past.memory else 1.0),
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from anomaly.engine.conformal import RECENT, SEASON
 from anomaly.engine.engine import Engine
 from anomaly.engine.events import Event
-from anomaly.engine.frame import Frame
+from anomaly.engine.frame import STATISTICS, Frame, OwnPast
 from anomaly.fleet import Fleet
 from anomaly.settings import parse
 from anomaly.telemetry.batch import Batch
@@ -44,7 +44,7 @@ def wide_engine() -> Engine:
     return engine
 
 
-def single(signals: Sequence[str] = ("a",), period: int = HOUR) -> Engine:
+def single(signals: Sequence[str] = ("a",), period: int = HOUR, past: OwnPast | None = None) -> Engine:
     """An engine of single streams with values as they are."""
     count = len(signals)
     frame = Frame(
@@ -60,6 +60,7 @@ def single(signals: Sequence[str] = ("a",), period: int = HOUR) -> Engine:
         time_constant=20,
         period=period,
         features="conformal",
+        own_past=past or OwnPast(),
     )
     return Engine(parse(FLEET.format("".join(f"[signals.{name}]\n" for name in signals)), Fleet, "t"), frame)
 
@@ -125,8 +126,11 @@ def test_the_compiled_kernels_equal_plain_python() -> None:
     assert answer.stdout.strip() == run(world.stream(5, 90), [])
 
 
-def direct(values: NDArray[np.float64], step: int = 300) -> NDArray[np.float64]:
-    """Mean -ln p of one signal's four statistics, unfiltered, straight from their definitions: float64[n]."""
+def direct(values: NDArray[np.float64], step: int = 300, past: OwnPast | None = None) -> NDArray[np.float64]:
+    """Mean -ln p of one signal's statistics, unfiltered, straight from their definitions: float64[n]."""
+    past = past or OwnPast()
+    counted = [name in (past.statistics or STATISTICS) for name in STATISTICS]
+    decay = 1 - 1 / past.memory if past.memory else 1.0
     slow = fast = before = values[0]
     season, hours, pasts, scores = 0.0, {}, [([], []) for _ in range(4)], []
     for n, x in enumerate(values, 1):
@@ -138,19 +142,20 @@ def direct(values: NDArray[np.float64], step: int = 300) -> NDArray[np.float64]:
         slow += max(0.003, 1 / n) * (x - slow)
         before = x
         hours[hour] = (visits + 1, usual + max(0.02, 1 / (visits + 2)) * (x - usual))
-        nats = [rarity(*past, s) for past, s in zip(pasts, (level, change, season, abs(fast - slow)), strict=True)]
-        scores.append(np.mean(nats))
+        now = (level, change, season, abs(fast - slow))
+        nats = [rarity(*seen, s, decay) for seen, s in zip(pasts, now, strict=True)]
+        scores.append(np.mean(np.array(nats)[counted]))
     return np.array(scores)
 
 
-def rarity(past: list[float], scale: list[float], value: float) -> float:
+def rarity(past: list[float], scale: list[float], value: float, decay: float) -> float:
     """-ln p of a value in its past, to which it is then added; `scale`: empty, or the first value above 0."""
     scale += [value] if value > 0 and not scale else []
 
     def bin_of(a: float) -> int:
         return int(min(max(200 + 12 * math.log(a / scale[0]), 0), 399)) if a > 0 else 0
 
-    weights = [0.9998**age for age in range(len(past) - 1, -1, -1)]
+    weights = [decay**age for age in range(len(past) - 1, -1, -1)]
     bins = [bin_of(a) for a in past]
     larger = sum(w * (b > bin_of(value)) + 0.5 * w * (b == bin_of(value)) for w, b in zip(weights, bins, strict=True))
     top = 0.0
@@ -160,13 +165,17 @@ def rarity(past: list[float], scale: list[float], value: float) -> float:
     return -math.log((1 + larger) / (1 + sum(weights))) + (2 * math.log(value / top) if 0 < top < value else 0)
 
 
-def test_features_are_those_of_the_definition() -> None:
-    """A slow direct computation over the whole past gives the same scores, 0 but for records of the last readings."""
+@pytest.mark.parametrize(
+    "past", [OwnPast(), OwnPast(statistics=("level", "shift"), recent=40, memory=200), OwnPast(memory=0)]
+)
+def test_features_are_those_of_the_definition(past: OwnPast) -> None:
+    """A slow direct computation over the whole past gives the same scores, 0 but for records of the last readings,
+    whichever statistics count, of how many readings one has to be the rarest, and how far back is looked."""
     rng = np.random.default_rng(3)
     values = (5 + np.sin(np.arange(450) / 9) + rng.normal(0, 0.3, 450)).astype(np.float32).astype(np.float64)
-    expected = direct(values)
-    record = [bool(score > max(expected[max(0, n - RECENT) : n], default=0)) for n, score in enumerate(expected)]
-    found = features(single(), values)[:, :4].mean(axis=1)
+    expected = direct(values, past=past)
+    record = [bool(score > max(expected[max(0, n - past.recent) : n], default=0)) for n, score in enumerate(expected)]
+    found = features(single(past=past), values)[:, :4].mean(axis=1)
     np.testing.assert_allclose(found, np.where(record, expected, 0), rtol=2e-3, atol=2e-3)
     assert 5 < sum(record) < 60
 

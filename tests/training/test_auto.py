@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,12 +13,14 @@ import pytest
 
 from anomaly import settings
 from anomaly.cli.main import main
+from anomaly.engine.frame import OwnPast
 from anomaly.errors import DataError
-from anomaly.fleet import Fleet
+from anomaly.fleet import Conformal, Fleet
 from anomaly.registry.store import Registry
 from tests.training.test_fit import FLEET, fleet, wearing
 from training.auto import train
 from training.fit import fit
+from training.frame import own_past
 from training.history import split_vehicles
 from training.train import Recipe, card, champion_frame, publish
 
@@ -86,6 +89,19 @@ def test_a_champion_that_auto_made_lends_its_frame(tmp_path: Path) -> None:
     kept = champion_frame(registry, fleet("auto"))
     assert kept is not None
     assert kept.digest == manifest.frame
+
+
+def test_other_settings_of_a_streams_past_need_another_frame(tmp_path: Path) -> None:
+    """A champion's frame is kept while `[model.conformal]` asks for what it has, and not afterwards."""
+    registry, history = Registry(tmp_path), wearing(1)
+    asked = fleet("conformal")
+    split = split_vehicles(history.names, 0, 1)
+    publish(registry, Recipe(asked, history, split, 0), train(asked, history, split, 0))
+    table = msgspec.structs.replace(asked.model, conformal=Conformal(statistics=("shift", "level"), memory=100))
+    other = msgspec.structs.replace(asked, model=table)
+    assert champion_frame(registry, asked) is not None
+    assert champion_frame(registry, other) is None
+    assert own_past(other) == OwnPast(statistics=("level", "shift"), memory=100)
 
 
 def test_few_vehicles_are_divided_in_time() -> None:

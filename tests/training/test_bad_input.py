@@ -13,7 +13,7 @@ from anomaly.engine.model import Model
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 from anomaly.telemetry.records import Label
-from tests.training.test_fit import FLEET, wearing
+from tests.training.test_fit import FLEET, last_cycles, wearing
 from training.backtest import Backtest, backtest
 from training.cli.backtest import _masked
 from training.fit import Trained, fit
@@ -96,3 +96,18 @@ def test_labels_of_vehicles_that_are_not_there_are_said_and_not_used() -> None:
     told = make_history(UNLABELLED, history.batch, [], [label], [])
     assert told.faults == []
     assert told.notes[0] == "labels for 1 vehicles that have no reading are not used: nobody"
+
+
+def test_faults_that_nobody_declared_hide_those_that_are_like_them() -> None:
+    """Two worn vehicles of 24 that count as healthy raise the threshold: with all declared every failure is found, with
+    two left out less than a quarter is."""
+    history = wearing(1)
+    labels = last_cycles(history)
+    every = make_history(UNLABELLED, history.batch, [], labels, [])
+    less = make_history(
+        UNLABELLED, history.batch, [], [one for one in labels if one.vehicle not in history.names[:2]], []
+    )
+    told, left_out = (judged(trained(known, UNLABELLED), every, UNLABELLED).figures for known in (every, less))
+    assert told.detected == 1.0
+    assert left_out.detected is not None
+    assert left_out.detected < 0.25

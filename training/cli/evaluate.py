@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: str = typer.Argument(..., help="turbofan, turbofan-drift, battery, fleet, or a fleet file."),
+    suite: str = typer.Argument(
+        ..., help="One of turbofan, turbofan-drift, battery, nab, fleet, novel, budget; or a fleet file."
+    ),
     data: Path | None = typer.Option(None, "--data", help="The folder of public data sets, or the fleet's history."),
     events: Path | None = typer.Option(None, "--events", help="Vehicle events, for a fleet file."),
     labels: Path | None = typer.Option(None, "--labels", help="Labels, for a fleet file."),
+    fleets: int = typer.Option(20, "--fleets", min=1, help="Simulated fleets, for budget."),
+    vehicles: int = typer.Option(500, "--vehicles", min=20, help="Vehicles of each that are judged, for budget."),
     cost_false_alarm: float = typer.Option(10.0, "--cost-false-alarm", min=0.0, help="Cost of a false-alarm episode."),
     cost_missed: float = typer.Option(500.0, "--cost-missed", min=0.0, help="Cost of a fault that was not found."),
     report: Path | None = typer.Option(None, "--report", help="Write an HTML report, one file, to look at."),
@@ -37,10 +41,11 @@ def evaluate(
     import msgspec
 
     from training.report import html
+    from training.suites.budget import Size
     from training.suites.choose import Asked, judge
     from training.suites.tally import Costs
 
-    asked = Asked(suite, data, events, labels)
+    asked = Asked(suite, data, events, labels, Size(fleets, vehicles))
     verdicts = judge(asked, Costs(cost_false_alarm, cost_missed), lambda line: print(line, file=sys.stderr))
     if report:
         report.write_text(html(verdicts), encoding="utf-8")
@@ -73,9 +78,14 @@ def _show(verdicts: list[Verdict]) -> None:
 
 
 def _tables(verdict: Verdict) -> Iterator[Table]:
+    if verdict.benchmark:
+        yield _benchmark_table(verdict)
+        return
     yield _main_table(verdict)
     if len({row.budget for row in verdict.rows}) > 1:
         yield _budget_table(verdict)
+    if any(row.obtained is not None for row in verdict.rows):
+        yield _transfer_table(verdict)
     if verdict.differences:
         yield _difference_table(verdict)
     if verdict.slices:
@@ -89,6 +99,18 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")
+    return table
+
+
+def _benchmark_table(verdict: Verdict) -> Table:
+    columns = ("row", "standard", "low false positives", "low false negatives", "VUS-PR", "series")
+    table = _table("score of the benchmark: 0 without any alarm, 100 perfect (95 % interval over series)", columns)
+    for row in verdict.benchmark:
+        low, high = row.interval
+        scores = (f"{value:.1f}" for value in (row.low_false_positives, row.low_false_negatives))
+        table.add_row(
+            row.name, f"{row.standard:.1f} [{low:.1f}, {high:.1f}]", *scores, f"{row.vus_pr:.3f}", f"{row.series}"
+        )
     return table
 
 
@@ -134,6 +156,18 @@ def _budget_table(verdict: Verdict) -> Table:
         if len(own) == len(budgets):
             pairs = [(own[budget].lead.value, own[budget].false_alarms.value) for budget in budgets]
             table.add_row(name, *(f"{value:.1f}" for pair in pairs for value in pair))
+    return table
+
+
+def _transfer_table(verdict: Verdict) -> Table:
+    table = _table(
+        "transfer gap: false alarms allowed, on validation and on test",
+        ("row", "budget", "validation", "test", "times"),
+    )
+    for row in verdict.rows:
+        if row.on_validation is not None and row.obtained is not None:
+            figures = (f"{value:.2f}" for value in (row.on_validation, row.false_alarms.value, row.obtained))
+            table.add_row(row.row, f"{row.budget:g}", *figures)
     return table
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from anomaly.engine.frame import Frame
 from anomaly.feedback.history import HEALTHY
-from training.figures import Decided, vehicle_days
+from training.families import Evidence
+from training.families.label import fit_logistic
+from training.figures import Decided, headline, vehicle_days
 from training.frame import noise_covariance, normalised, shrunk
 from training.history import History
 from training.matrix import Matrix, build_matrix
@@ -92,7 +94,15 @@ def at_budget(both: Both, scored: Scored, budget: float) -> Played:
     lowest = scored[0].min(initial=0.0)
     old, new = ((score - lowest + 1).astype(np.float32) for score in scored)
     k = choose_k(old[healthy], past.codes[healthy], past.rank[healthy], fleet.alerts.gap, budget * days / 1_000)
-    return Played(_decided(both, both.test.warm & (new > k)), new / np.float32(k))
+    validation = headline(_validation(both, old > k), fleet).false_alarms_per_1000_days
+    return Played(_decided(both, both.test.warm & (new > k)), new / np.float32(k), validation)
+
+
+def _validation(both: Both, alarm: NDArray[np.bool_]) -> Decided:
+    past, names = both.past, both.case.past.names
+    judged = set(both.case.split.validation)
+    own = np.isin(past.codes, [code for code, name in enumerate(names) if name in judged])
+    return Decided(past.codes, past.ts, past.warm & alarm, past.warm, past.health, []).take(own)
 
 
 def always(both: Both) -> Played:
@@ -113,15 +123,15 @@ def random(both: Both) -> Scored:
 
 def gaussian_frozen(both: Both) -> Scored:
     """One Gaussian a vehicle on regime z-scores, learned in its burn-in and then left alone."""
-    return _gaussian(both.past, both.frame.burn_in, True), _gaussian(both.test, both.frame.burn_in, True)
+    return gaussian(both.past, both.frame.burn_in, True), gaussian(both.test, both.frame.burn_in, True)
 
 
 def gaussian_adapting(both: Both) -> Scored:
     """The same, learning from every reading for ever, with a weight of at least 1/150."""
-    return _gaussian(both.past, both.frame.burn_in, False), _gaussian(both.test, both.frame.burn_in, False)
+    return gaussian(both.past, both.frame.burn_in, False), gaussian(both.test, both.frame.burn_in, False)
 
 
-def _gaussian(seen: Seen, burn_in: int, frozen: bool) -> Floats:
+def gaussian(seen: Seen, burn_in: int, frozen: bool) -> Floats:
     """ln(1 + mean squared z under the vehicle's own mean and variance), smoothed with weight 0.1."""
     shape = (seen.vehicles, seen.z.shape[1])
     mean, variance, count, level = np.zeros(shape), np.ones(shape), np.zeros(shape), np.zeros(shape[0])
@@ -177,6 +187,23 @@ def _naive(seen: Seen, values: Floats, prior: tuple[float, float]) -> Floats:
         mean[who] += weight * off
         variance[who] = (1 - weight) * (variance[who] + weight * off**2)
     return score
+
+
+def label_term_alone(both: Both) -> Scored:
+    """What confirmed faults looked like, and nothing else: the product's label term, neither lessened nor capped."""
+    past, case = both.past, both.case
+    signals = past.evidence.shape[1]
+    fitted = np.isin(past.codes, [code for code, who in enumerate(case.past.names) if who in set(case.split.train)])
+    ill = np.isin(past.codes, [fault.code for fault in case.past.faults])
+    late = past.warm & (past.health != HEALTHY) & ill
+    evidence = Evidence(
+        past.evidence, past.healthy, late, past.healthy & ~ill, np.eye(signals), 1.0, signals, case.seed
+    )
+    chosen = evidence._replace(
+        features=evidence.features[fitted], healthy=evidence.healthy[fitted], late=evidence.late[fitted]
+    )
+    term = fit_logistic(chosen)
+    return term.alone(past.evidence), term.alone(both.test.evidence)
 
 
 BASELINES: dict[str, Callable[[Both], Scored]] = {

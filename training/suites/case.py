@@ -13,7 +13,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from training.auto import train
-from training.backtest import backtest
+from training.backtest import Backtest, backtest
 from training.figures import Decided
 from training.fit import Trained
 from training.history import History, Split
@@ -38,10 +38,12 @@ class Case(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What a row decided on the test vehicles: one `level` (score over threshold) beside each reading of `decided`."""
+    """What a row decided on the test vehicles: one `level` (score over threshold) beside each reading of `decided`; and
+    the false alarms per 1,000 healthy vehicle-days that it had on the validation vehicles, if it chose a threshold."""
 
     decided: Decided
     level: NDArray[np.float32]
+    validation: float | None = None
 
 
 def split_case(fleet: Fleet, history: History, split: Split, seed: int = 0) -> Case:
@@ -57,7 +59,13 @@ def train_and_test(case: Case, frame: Frame | None = None) -> tuple[Played, Trai
 
 def test(case: Case, trained: Trained) -> Played:
     """`backtest` of a trained model on the test vehicles."""
+    result = play(case.fleet, trained, case.test)
+    level = result.decisions["level"].to_numpy().astype(np.float32)
+    return Played(result.decided, level, trained.figures.false_alarms_per_1000_days)
+
+
+def play(fleet: Fleet, trained: Trained, history: History) -> Backtest:
+    """`backtest` of a trained model on a history."""
     detector = OnnxDetector(trained.onnx, trained.frame.signals)
     model = Model("suite/1", "suite", detector, *trained[2:5], trained.checks, detector.abrupt)
-    result = backtest(case.fleet, trained.frame, model, case.test)
-    return Played(result.decided, result.decisions["level"].to_numpy().astype(np.float32))
+    return backtest(fleet, trained.frame, model, history)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
-import numpy as np
-import pyarrow.parquet as pq
-
-from anomaly import fleet as fleets
-from anomaly.fleet import Fleet
-from anomaly.simulator import SCENARIOS, scenario, write
-from anomaly.telemetry.files import inspect_history, read_events, read_labels
-from anomaly.telemetry.survey import survey
-from training.history import Split, known_at, make_history
+from anomaly.engine.frame import Frame
+from anomaly.simulator import SCENARIOS, scenario
 from training.suites.baselines import at_budget, gaussian_adapting, look
-from training.suites.case import Case, Played, train_and_test
-from training.suites.own import slices
-from training.suites.rows import PARTS, PRODUCT, Line
+from training.suites.case import Case
+from training.suites.rows import PARTS, PRODUCT, Line, lines
+from training.suites.simulated import divided, judged, simulated_past
+from training.suites.slices import slices
 from training.suites.tally import Costs
 from training.suites.verdict import (
     Claim,
@@ -41,7 +32,6 @@ from training.suites.workers import Said, Task, run
 
 SEEDS = range(1, 6)
 VEHICLES = 200
-TRAIN, VALIDATION = 0.4, 0.6
 OFFLINE, ONLINE = "offline only", "online only"
 STORIES = tuple(name for name in SCENARIOS if len(name) == 1)
 
@@ -118,77 +108,21 @@ def simulated(costs: Costs, said: Said) -> list[Verdict]:
 
 
 def story(name: str, seed: int, costs: Costs, vehicles: int = VEHICLES) -> Measured:
-    """One scenario with one seed: three rows, judged on vehicles and days that were not trained on."""
-    case = fleet_case(name, seed, vehicles)
-    rows = [_judged(case, line) for line in _rows(case)]
-    kept = case._replace(test=case.test.of(case.split.test))
-    return measure(kept, seed, rows, costs, slices(kept, []))
-
-
-def fleet_case(name: str, seed: int, vehicles: int = VEHICLES) -> Case:
-    """Training on 40 + 20 % of the vehicles up to the end of the history; all vehicles go on afterwards, as they would
-    live (a cohort needs its members), and the other 40 %, with those that came later, are judged."""
+    """One scenario with one seed: every row, judged on vehicles and days that were not trained on."""
     config = scenario(name, vehicles=vehicles)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write(config, seed, place)
-        fleet = fleets.load(place / "fleet.toml")
-        fleet = _as_init_would(fleet, place / "history.parquet")
-        batch = inspect_history(place / "readings.parquet", fleet).batch
-        events = read_events(place / "events.parquet", fleet) if _rows_of(place / "events.parquet") else []
-        labels = read_labels(place / "labels.parquet", fleet) if _rows_of(place / "labels.parquet") else []
-    at = config.train_until_ms - 1
-    known = known_at(fleet, batch, events, labels, at)
-    order = np.random.default_rng(seed).permutation(np.array(known.names, dtype=object))
-    a, b = int(TRAIN * len(order)), int(VALIDATION * len(order))
-    later = batch.take(np.flatnonzero(batch.ts > at))
-    test = make_history(fleet, later, events, labels, [])
-    newcomers = sorted(set(test.names) - set(known.names))
-    split = Split(order[:a].tolist(), order[a:b].tolist(), [*order[b:].tolist(), *newcomers])
-    return Case(fleet, known.of([*split.train, *split.validation]), split, test, seed)
+    past = simulated_past(config, seed)
+    case = divided(past, config, seed)
+    rows = (judged(case, line) for line in lines(case, (1.0,), more=_online))
+    kept = case._replace(test=case.test.of(case.split.test))
+    return measure(kept, seed, rows, costs, slices(kept, past.events, past.labels))
 
 
-def _as_init_would(fleet: Fleet, history: Path) -> Fleet:
-    """The simulator's fleet file with the stuck limits that `init` finds in the history."""
-    found = {one.name: one.stuck_after for one in survey(history, fleet.fleet.vehicle, fleet.fleet.time).signals}
-    signals = {
-        name: msgspec.structs.replace(signal, stuck_after=found.get(name, 0)) for name, signal in fleet.signals.items()
-    }
-    context = msgspec.structs.replace(fleet.context, cohort=("type", "region"))
-    return msgspec.structs.replace(fleet, signals=signals, context=context)
-
-
-def _rows_of(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
-
-
-def _rows(case: Case) -> list[Line]:
-    played, trained = train_and_test(case)
+def _online(case: Case, frame: Frame) -> Iterator[Line]:
+    """What each vehicle learns by itself, without anything from offline but the scale of its signals."""
     offline = next(part for part in PARTS if part.name == OFFLINE)
     changed = offline.change(case) or case
-    alone = offline.frame(trained.frame) if offline.frame else trained.frame
-    both = look(changed, alone)
-    online = at_budget(both, gaussian_adapting(both), 1.0)
-    return [
-        Line(PRODUCT, 1.0, played),
-        Line(OFFLINE, 1.0, train_and_test(changed, alone)[0]),
-        Line(ONLINE, 1.0, online),
-    ]
-
-
-def _judged(case: Case, line: Line) -> Line:
-    """The part of a row that belongs to the judged vehicles."""
-    if line.played is None:
-        return line
-    decided = line.played.decided
-    chosen = set(case.split.test)
-    codes = [code for code, who in enumerate(case.test.names) if who in chosen]
-    rows = np.isin(decided.codes, codes)
-    part = decided.take(rows)._replace(
-        faults=[fault for fault in decided.faults if fault.code in set(codes)],
-        shifts=[shift for shift in decided.shifts if shift.code in set(codes)],
-    )
-    return line._replace(played=Played(part, line.played.level[rows]))
+    both = look(changed, offline.frame(frame) if offline.frame else frame)
+    yield Line(ONLINE, 1.0, at_budget(both, gaussian_adapting(both), 1.0))
 
 
 def verdict(name: str, measured: Sequence[Measured], costs: Costs) -> Verdict:

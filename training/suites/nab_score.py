@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,6 +75,22 @@ def mark(ts: NDArray[np.int64], windows: Sequence[tuple[int, int]]) -> Marked:
     inside_any = window >= 0
     window[: probation(len(ts))] = PROBATION
     return Marked(worth, window, len(bounds), inside_any)
+
+
+class NabRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One detector on the benchmark's scale: 0 without any alarm, 100 perfect.
+
+    The interval is the 95 % bootstrap interval of `standard` over series; `vus_pr` the mean over series with windows.
+    """
+
+    name: str
+    standard: float
+    interval: tuple[float, float]
+    low_false_positives: float
+    low_false_negatives: float
+    vus_pr: float
+    series: int
+    note: str = ""
 
 
 class Curve(NamedTuple):

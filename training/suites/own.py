@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anomaly import fleet as fleets
 from anomaly.errors import DataError
@@ -18,10 +17,10 @@ from anomaly.telemetry.records import Label, VehicleEvent
 from training.history import History, known_at, make_history, split_vehicles, told_by_labels
 from training.suites.case import Case, split_case
 from training.suites.rows import BUDGETS, PRODUCT, lines
+from training.suites.slices import slices
 from training.suites.tally import Costs
 from training.suites.verdict import (
     Measured,
-    Slice,
     Verdict,
     at_most,
     base_rate,
@@ -36,8 +35,6 @@ from training.suites.workers import Said, Task, run
 
 SPLITS = range(5)
 TRAIN_SHARE = 0.6
-FIRST_DAYS, AFTER_DAYS = 30, 14
-QUARTERS = ("January to March", "April to June", "July to September", "October to December")
 
 
 class Files(NamedTuple):
@@ -96,7 +93,7 @@ def own_split(files: Files, number: int, costs: Costs) -> Measured:
     past = read(files)
     case = divide(past, number)
     budgets = tuple(dict.fromkeys([past.fleet.threshold.false_alarms, *BUDGETS]))
-    return measure(case, number, lines(case, budgets), costs, slices(case, past.events))
+    return measure(case, number, lines(case, budgets), costs, slices(case, past.events, past.labels))
 
 
 def divide(past: Past, number: int) -> Case:
@@ -114,40 +111,6 @@ def divide(past: Past, number: int) -> Case:
     if not set(test.names) & set(split.test):
         raise DataError("no test vehicle has a reading in the last 40 % of the time; give a longer history")
     return Case(fleet, known.of([*split.train, *split.validation]), split, test.of(split.test))
-
-
-def slices(case: Case, events: Sequence[VehicleEvent]) -> list[Slice]:
-    """The test readings by context (type, region), quarter, a vehicle's first days, and the days after its events."""
-    batch, day = case.test.batch, case.fleet.ticks_per_day
-    unit = "cycles" if day == 1 else "days"
-    found = list(_by_context(batch))
-    first = np.full(len(case.test.names), np.iinfo(np.int64).max)
-    np.minimum.at(first, case.test.codes, batch.ts)
-    found.append(Slice(f"first {FIRST_DAYS} {unit} of a vehicle", batch.ts < first[case.test.codes] + FIRST_DAYS * day))
-    for kind in ("service", "firmware"):
-        after = _after(case.test, [event for event in events if event.kind == kind], AFTER_DAYS * day)
-        found.append(Slice(f"{AFTER_DAYS} {unit} after {kind}", after))
-    return [*found, *(_quarters(batch.ts // day) if day > 1 else [])]
-
-
-def _by_context(batch: Batch) -> Iterator[Slice]:
-    for field, column in batch.context.items():
-        words = np.array([str(word) for word in column.words], dtype=object)[column.codes]
-        yield from (Slice(f"{field}: {word}", words == word) for word in sorted(set(words)) if word != "None")
-
-
-def _quarters(days: NDArray[np.int64]) -> Iterator[Slice]:
-    quarter = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 // 3
-    return (Slice(f"season: {name}", quarter == place) for place, name in enumerate(QUARTERS))
-
-
-def _after(history: History, events: Sequence[VehicleEvent], ticks: int) -> NDArray[np.bool_]:
-    codes = {name: code for code, name in enumerate(history.names)}
-    chosen = np.zeros(len(history.batch), np.bool_)
-    for event in events:
-        late = history.batch.ts >= event.ts
-        chosen |= late & (history.batch.ts < event.ts + ticks) & (history.codes == codes.get(event.vehicle, -1))
-    return chosen
 
 
 def _how(fleet: Fleet, whole: History) -> Iterator[str]:

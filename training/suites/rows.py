@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from anomaly.engine.events import RESTARTS
 from anomaly.engine.frame import Frame
 from anomaly.errors import GateError
 from anomaly.fleet import Shares
@@ -41,8 +42,14 @@ class Line(NamedTuple):
     refused: str = ""
 
 
-def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, ...] | None = None) -> Iterator[Line]:
-    """All rows at all budgets: the product first, then the rows without it, then `parts` (all of them, if None).
+def lines(
+    case: Case,
+    budgets: tuple[float, ...] = BUDGETS,
+    parts: tuple[Part, ...] | None = None,
+    more: Callable[[Case, Frame], Iterator[Line]] | None = None,
+) -> Iterator[Line]:
+    """All rows at all budgets: the product first, then the rows without it, then `parts` (all of them, if None), then
+    `more` rows, which are made with the product's frame.
 
     Parts that the fleet does not have are left out.
     """
@@ -53,7 +60,7 @@ def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, .
         yield Line(PRODUCT, budget, played)
     if kept is None:
         return
-    both = look(case, _cohortless(kept))
+    both = look(case, cohortless(kept))
     for name, score in BASELINES.items():
         scored = score(both)
         yield from (Line(name, budget, at_budget(both, scored, budget)) for budget in budgets)
@@ -64,6 +71,8 @@ def lines(case: Case, budgets: tuple[float, ...] = BUDGETS, parts: tuple[Part, .
     yield from (Line(ALWAYS, budget, always(both)) for budget in budgets)
     for part in PARTS if parts is None else parts:
         yield from _without(part, case, kept, budgets)
+    if more is not None:
+        yield from more(case, kept)
 
 
 def _without(part: Part, case: Case, frame: Frame, budgets: tuple[float, ...]) -> Iterator[Line]:
@@ -121,6 +130,44 @@ def _without_label_term(case: Case) -> Case | None:
     return case.with_fleet(model=msgspec.structs.replace(case.fleet.model, label_term="none"))
 
 
+def _without_events(case: Case) -> Case | None:
+    """No restart is known of, as if nobody had told; what counts as healthy stays."""
+
+    def untold(history: History) -> History:
+        return history._replace(events=[event for event in history.events if event.action not in RESTARTS])
+
+    if not case.past.restarts and not case.test.restarts:
+        return None
+    return case._replace(past=untold(case.past), test=untold(case.test))
+
+
+def _without_birth(case: Case) -> Case | None:
+    return _without_share(case, "born_ill")
+
+
+def _without_cohort_check(case: Case) -> Case | None:
+    return None if case.fleet.context.cohort is None else _without_share(case, "cohort")
+
+
+def _without_share(case: Case, kind: str) -> Case | None:
+    """Without a check that has alarms of its own: its part of the budget goes to faults."""
+    share = case.fleet.threshold.share
+    if not getattr(share, kind):
+        return None
+    less = msgspec.structs.replace(share, **{kind: 0.0})
+    return case.with_fleet(threshold=msgspec.structs.replace(case.fleet.threshold, share=less))
+
+
+def _without_lasting_shift(case: Case) -> Case | None:
+    if not case.fleet.alerts.lasting_after:
+        return None
+    return case.with_fleet(alerts=msgspec.structs.replace(case.fleet.alerts, lasting_after=0))
+
+
+def _same_frame(frame: Frame) -> Frame:
+    return frame
+
+
 def _frozen(case: Case) -> Case:
     return case.with_fleet(threshold=msgspec.structs.replace(case.fleet.threshold, kind="frozen"))
 
@@ -131,21 +178,26 @@ def no_baseline(frame: Frame) -> Frame:
     return msgspec.structs.replace(frame, gain=tuple(map(tuple, zeros.tolist())))
 
 
-def _cohortless(frame: Frame) -> Frame:
+def cohortless(frame: Frame) -> Frame:
+    """The frame without what a cohort has in common, which the plain ideas do not know of."""
     return msgspec.structs.replace(frame, cohort=None, period=0)
 
 
 def _alone(frame: Frame) -> Frame:
-    bare = _cohortless(no_baseline(frame))
+    bare = cohortless(no_baseline(frame))
     return msgspec.structs.replace(bare, basis=(), between=(), step=(), rhythm=0.0)
 
 
 PARTS: tuple[Part, ...] = (
     Part("offline only", _offline, _alone),
     Part("no regime", _without_regime),
-    Part("no cohort", _without_cohort, _cohortless),
+    Part("no cohort", _without_cohort, cohortless),
     Part("no baseline", lambda case: case, no_baseline),
     Part("no evidence", _without_evidence),
-    Part("no label term", _without_label_term, lambda frame: frame),
-    Part("no adaptation", _frozen, lambda frame: frame),
+    Part("no label term", _without_label_term, _same_frame),
+    Part("no adaptation", _frozen, _same_frame),
+    Part("no events", _without_events, _same_frame),
+    Part("no born-ill check", _without_birth, _same_frame),
+    Part("no cohort check", _without_cohort_check, _same_frame),
+    Part("no lasting shift", _without_lasting_shift, _same_frame),
 )

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.feedback.history import FAULT, HEALTHY, UNKNOWN
-from training.figures import Decided
+from training.figures import Decided, Fault
 from training.suites.case import Case, Played
+from training.suites.nab_score import NabRow
 from training.suites.rows import ALWAYS, PRODUCT, Line
 from training.suites.tally import COLUMNS, Costs, Estimate, difference, estimates, figures_of, tally
 
@@ -47,7 +48,8 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One split or seed of a suite, as a worker hands it back: `tallies` of (row, budget), rows that were `refused`."""
+    """One split or seed of a suite, as a worker hands it back: `tallies` of (row, budget), rows that were `refused`;
+    `validation` has the false alarms on the validation vehicles of the rows that chose a threshold."""
 
     split: int
     tallies: dict[tuple[str, float], list[list[float]]]
@@ -55,10 +57,15 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     slices: dict[str, list[float]]
     timelines: list[Timeline]
     refused: dict[str, str] = {}
+    validation: dict[tuple[str, float], float] = {}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table: medians over the splits. Leads are in vehicle-days or cycles, a missed fault counts as 0."""
+    """A row of the table: medians over the splits. Leads are in vehicle-days or cycles, a missed fault counts as 0.
+
+    The transfer gap is from the budget to `on_validation` (false alarms where the threshold was chosen) and on to
+    `false_alarms`, which are `obtained` times the budget.
+    """
 
     row: str
     budget: float
@@ -71,6 +78,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     lead_running: Estimate
     cost: Estimate
     auc_pr: float | None = None
+    on_validation: float | None = None
+    obtained: float | None = None
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,12 +122,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     budget: float
     splits: int
     rows: list[Row]
+    """Empty where a benchmark has a scale of its own: `benchmark` then has its rows."""
     differences: list[Difference]
     claims: list[Claim]
     slices: list[SliceRow] = []
     timelines: list[Timeline] = []
     notes: list[str] = []
     base_rate: float | None = None
+    benchmark: list[NabRow] = []
 
 
 def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: Sequence[Slice] = ()) -> Measured:
@@ -129,12 +140,15 @@ def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: 
     timelines: list[Timeline] = []
     budget = case.fleet.threshold.false_alarms
     refused: dict[str, str] = {}
+    validation: dict[tuple[str, float], float] = {}
     for line in rows:
         if line.played is None:
             refused[line.row] = line.refused
             continue
         decided = line.played.decided
         tallies[line.row, line.budget] = tally(decided, case.fleet, costs).tolist()
+        if line.played.validation is not None:
+            validation[line.row, line.budget] = line.played.validation
         if line.budget != budget:
             continue
         ranking = rank(line.played)
@@ -143,7 +157,15 @@ def measure(case: Case, split: int, rows: Iterable[Line], costs: Costs, slices: 
         if line.row == PRODUCT:
             parts = {one.name: _slice(case, decided, one, costs) for one in slices}
             timelines = _timelines(case, line.played, np.array(tallies[line.row, budget]))
-    return Measured(split=split, tallies=tallies, rankings=rankings, slices=parts, timelines=timelines, refused=refused)
+    return Measured(
+        split=split,
+        tallies=tallies,
+        rankings=rankings,
+        slices=parts,
+        timelines=timelines,
+        refused=refused,
+        validation=validation,
+    )
 
 
 def rank(played: Played) -> Ranking | None:
@@ -201,21 +223,39 @@ def _timeline(case: Case, played: Played, code: int, verdict: str) -> Timeline:
     decided, names = played.decided, case.test.names
     rows = np.flatnonzero(decided.codes == code)
     rows = rows[np.argsort(decided.ts[rows], kind="stable")]
-    groups = np.array_split(rows, min(POINTS, len(rows)))
-    first = int(decided.ts[rows[0]])
-    days = case.fleet.ticks_per_day
+    ts = decided.ts[rows]
+    return timeline(
+        (names[code], verdict),
+        (ts - ts[0]) / case.fleet.ticks_per_day,
+        played.level[rows],
+        decided.alarm[rows],
+        decided.health[rows] == HEALTHY,
+        [_since(ts[0], fault, case) for fault in decided.faults if fault.code == code],
+    )
 
-    def when(ts: float) -> float:
-        return round((ts - first) / days, 3)
 
+def _since(first: int, fault: Fault, case: Case) -> tuple[float, float]:
+    return (fault.start - first) / case.fleet.ticks_per_day, (fault.end - first) / case.fleet.ticks_per_day
+
+
+def timeline(
+    named: tuple[str, str],
+    days: Floats,
+    level: NDArray[np.floating],
+    alarm: NDArray[np.bool_],
+    healthy: NDArray[np.bool_],
+    faults: Sequence[tuple[float, float]],
+) -> Timeline:
+    """A vehicle (`named` with its verdict) whose readings, in order, are `days` after its first, in POINTS at most."""
+    groups = np.array_split(np.arange(len(days)), min(POINTS, len(days)))
     return Timeline(
-        vehicle=names[code],
-        verdict=verdict,
-        ts=[when(float(decided.ts[group[0]])) for group in groups],
-        level=[round(float(played.level[group].max()), 3) for group in groups],
-        alarm=[bool(decided.alarm[group].any()) for group in groups],
-        healthy=[bool((decided.health[group] == HEALTHY).all()) for group in groups],
-        faults=[(when(fault.start), when(fault.end)) for fault in decided.faults if fault.code == code],
+        vehicle=named[0],
+        verdict=named[1],
+        ts=[round(float(days[group[0]]), 3) for group in groups],
+        level=[round(float(level[group].max()), 3) for group in groups],
+        alarm=[bool(alarm[group].any()) for group in groups],
+        healthy=[bool(healthy[group].all()) for group in groups],
+        faults=[(round(start, 3), round(end, 3)) for start, end in faults],
     )
 
 
@@ -228,7 +268,18 @@ def rows_of(measured: Sequence[Measured], costs: Costs) -> list[Row]:
         areas = [one.rankings[row].auc_pr for one in measured if row in one.rankings]
         area = float(np.median(areas)) if areas else None
         figures = estimates(own, costs)
-        result.append(Row(row=row, budget=budget, splits=len(own), auc_pr=area, **figures))
+        known = [one.validation[row, budget] for one in measured if (row, budget) in one.validation]
+        result.append(
+            Row(
+                row=row,
+                budget=budget,
+                splits=len(own),
+                auc_pr=area,
+                on_validation=float(np.median(known)) if known else None,
+                obtained=figures["false_alarms"].value / budget if known else None,
+                **figures,
+            )
+        )
     return result
 
 

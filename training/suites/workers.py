@@ -5,23 +5,22 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any, NamedTuple
-
-from training.suites.verdict import Measured
+from typing import Any, Generic, NamedTuple, TypeVar
 
 PROCESSES = 2
 Said = Callable[[str], None]
+T = TypeVar("T")
 
 
-class Task(NamedTuple):
+class Task(NamedTuple, Generic[T]):
     """A part of a suite that stands alone: `of` is a function of a module, called with `args` in another process."""
 
     name: str
-    of: Callable[..., Measured]
+    of: Callable[..., T]
     args: tuple[Any, ...]
 
 
-def run(tasks: Sequence[Task], said: Said = lambda _line: None, processes: int = PROCESSES) -> dict[str, Measured]:
+def run(tasks: Sequence[Task[T]], said: Said = lambda _line: None, processes: int = PROCESSES) -> dict[str, T]:
     """Each task's result by its name; `said` hears of each as it ends. What a task raises is raised here."""
     if processes <= 1 or len(tasks) == 1:
         return _in_order(tasks, dict(_here(tasks, said)))
@@ -34,11 +33,11 @@ def run(tasks: Sequence[Task], said: Said = lambda _line: None, processes: int =
     return _in_order(tasks, done)
 
 
-def _here(tasks: Sequence[Task], said: Said) -> Iterator[tuple[str, Measured]]:
+def _here(tasks: Sequence[Task[T]], said: Said) -> Iterator[tuple[str, T]]:
     for count, task in enumerate(tasks, 1):
         yield task.name, task.of(*task.args)
         said(f"{task.name}: done, {count} of {len(tasks)}")
 
 
-def _in_order(tasks: Sequence[Task], done: dict[str, Measured]) -> dict[str, Measured]:
+def _in_order(tasks: Sequence[Task[T]], done: dict[str, T]) -> dict[str, T]:
     return {task.name: done[task.name] for task in tasks}

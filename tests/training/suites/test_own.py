@@ -13,7 +13,8 @@ from anomaly.errors import DataError, UsageError
 from tests.training.suites.wearing import TEXT, table, write
 from training.report import html
 from training.suites.choose import Asked, judge
-from training.suites.own import Files, Past, divide, own_split, read, slices
+from training.suites.own import Files, Past, divide, own_split, read
+from training.suites.slices import slices
 from training.suites.tally import Costs
 from training.suites.verdict import Verdict
 

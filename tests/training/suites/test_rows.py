@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomaly.engine.events import Event
 from tests.training.suites.wearing import case
 from training.suites.baselines import at_budget, gaussian_adapting, gaussian_frozen, look, naive_adaptive, random
 from training.suites.case import Case, train_and_test
-from training.suites.rows import ALWAYS, PRODUCT, lines
+from training.suites.rows import ALWAYS, PARTS, PRODUCT, lines
 from training.suites.tally import Costs, figures_of, tally
-from training.suites.verdict import measure
+from training.suites.verdict import measure, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def test_every_mandatory_row_is_there(judged: dict[str, dict[str, float]]) -> No
     """Random, always alarm, the Gaussians, offline only, naive adaptive, the product, an ablation for each part."""
     told = {"random", "always alarm", "Gaussian, frozen", "Gaussian, adapting", "offline only", "naive adaptive"}
     parts = {"no regime", "no baseline", "no evidence", "no label term", "no adaptation"}
+    parts |= {"no born-ill check", "no lasting shift"}
     assert set(judged) == {PRODUCT, *told, *parts}
     assert judged[ALWAYS]["detected"] == 1.0
     assert judged["random"]["lead"] < judged[PRODUCT]["lead"] / 4
@@ -84,3 +86,44 @@ def test_a_row_that_training_refuses_is_said_and_left_out() -> None:
     measured = measure(made, 0, rows, Costs())
     assert measured.refused == {"no regime": "too steep"}
     assert ("no regime", 1.0) not in measured.tallies
+
+
+def test_the_transfer_gap_goes_from_the_budget_over_validation_to_the_test() -> None:
+    """A row that chose a threshold says what became of the budget on both sides; `always alarm` chose none."""
+    made = case()
+    measured = measure(made, 0, list(lines(made, (5.0,), ())), Costs())
+    rows = {row.row: row for row in rows_of([measured], Costs())}
+    for name in (PRODUCT, "Gaussian, frozen"):
+        assert rows[name].on_validation is not None
+        assert rows[name].obtained == pytest.approx(rows[name].false_alarms.value / 5.0)
+    assert (rows[ALWAYS].on_validation, rows[ALWAYS].obtained) == (None, None)
+
+
+def test_what_a_row_shows_on_validation_is_of_validation_vehicles() -> None:
+    """An alarm of a validation vehicle counts there, one of a training vehicle does not."""
+    made = case()
+    both = look(made, train_and_test(made)[1].frame)
+    silent = np.zeros(len(both.test.ts))
+    for part, false_alarms in ((made.split.train, False), (made.split.validation, True)):
+        codes = [code for code, name in enumerate(made.past.names) if name in part]
+        loud = np.zeros(len(both.past.ts))
+        loud[np.flatnonzero(both.past.healthy & np.isin(both.past.codes, codes))[0]] = 5.0
+        assert (at_budget(both, (loud, silent), 5.0).validation > 0.0) == false_alarms
+
+
+@pytest.mark.parametrize(
+    ("name", "applies"),
+    [("no events", True), ("no cohort check", False), ("no born-ill check", True), ("no lasting shift", True)],
+)
+def test_a_part_takes_out_one_thing_and_is_left_out_where_it_is_not_there(name: str, applies: bool) -> None:
+    """With a service told, only `no events` forgets it; without a cohort there is no check on cohorts."""
+    made = case()
+    told = made._replace(test=made.test._replace(events=[Event("s", made.test.names[0], 50)]))
+    part = next(part for part in PARTS if part.name == name)
+    changed = part.change(told)
+    assert (changed is not None) == applies
+    if changed is not None:
+        assert (changed.fleet == told.fleet) == (name == "no events")
+        assert (changed.test.events == told.test.events) == (name != "no events")
+        assert np.array_equal(changed.test.health, told.test.health)
+    assert name != "no events" or part.change(made) is None
