@@ -91,11 +91,11 @@ def test_a_model_of_another_frame_is_refused_and_scoring_goes_on(own: Rig, capsy
         run(own)
 
 
-def test_a_no_fault_label_starts_the_baseline_again(own: Rig) -> None:
+def test_a_new_normal_is_learned_from_the_report_on(own: Rig) -> None:
     """A label that acts does so at the first reading at or after its report."""
     batch = readings()
     when = int(batch.ts[20 * 12])
-    label = Label(vehicle="v5", start=0, end=1, verdict="no_fault", source="shop", reported_at=when)
+    label = Label(vehicle="v5", start=0, end=1, verdict="normal_since", source="shop", reported_at=when)
     own.send("labels", [Record(b"v5", msgspec.json.encode(label))])
     run(own)
     warm = {row["ts"]: row["warm"] for row in read_decisions(own.folder / "run").to_pylist() if row["vehicle"] == "v5"}

@@ -65,7 +65,7 @@ def noisy(day: np.ndarray, values: np.ndarray, back: float = 115.0) -> np.ndarra
     return np.asarray(values + wild * rng.normal(0, NOISE * np.nanstd(values[day < 30]), len(values)))
 
 
-NOISE = 4.0
+NOISE = 4.3
 NOISY = ("Vehicle.LowVoltageBattery.CurrentVoltage", "Vehicle.OBD.LongTermFuelTrim1")
 BETTER = Plan(
     SimulationConfig(name="sample", vehicles=120, days=150, every="12h", start=date(2025, 3, 1)),

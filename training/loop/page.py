@@ -13,7 +13,7 @@ from training.loop.world import WorldFile
 from training.loop.year import Year
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 920, 360, 70, 40, 24
-COLOURS = ("#555555", "#c0392b", "#1f6fb4", "#d98200", "#7b4fa3", "#2e8b57")
+COLOURS = ("#555555", "#c0392b", "#1f6fb4", "#d98200", "#7b4fa3", "#2e8b57", "#111111")
 STYLE = """body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 960px;
 color: #222; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .9rem; text-align: right }

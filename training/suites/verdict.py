@@ -230,7 +230,7 @@ def _timeline(case: Case, played: Played, code: int, verdict: str) -> Timeline:
         played.level[rows],
         decided.alarm[rows],
         decided.health[rows] == HEALTHY,
-        [_since(ts[0], fault, case) for fault in decided.faults if fault.code == code],
+        [_since(int(ts[0]), fault, case) for fault in decided.faults if fault.code == code],
     )
 
 
