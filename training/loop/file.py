@@ -24,7 +24,8 @@ class LoopFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drift_days: Count = 7
     quiet_days: Count = 56
     """So many days after a promotion without too many alerts say what is usual; 0: only a person says it."""
-    window_days: Days = 180.0
+    window_days: Days = 400.0
+    """A year of seasons and a month: what healthy vehicles do over time is learned from it."""
     holdout_days: Days = 28.0
     cap: Annotated[float, Meta(ge=1.0)] = 2.0
     """Most readings of a vehicle, as a multiple of the median vehicle's."""
