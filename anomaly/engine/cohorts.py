@@ -145,7 +145,7 @@ class CohortTable:
     def shift(self, number: int, period: int) -> NDArray[np.float32]:
         """What is taken off readings of a cohort in `period`, float32[d]."""
         opened, merged = (int(self.arrays.calendar[place]) for place in (layout.OPEN, layout.MERGED))
-        found: NDArray[np.float32] = self.arrays.shift[number, shift_of(period, opened, merged)]
+        found: NDArray[np.float32] = self.arrays.shift[number, shift_of(min(period, merged + 2), opened)]
         return found
 
     def closed(self) -> list[Partial]:

@@ -89,11 +89,13 @@ def enough_passed(p: int, cohorts: Cohorts) -> bool:
 def move_on(before: int, ts: int, period: int, grace: int, cohorts: Cohorts) -> None:
     """A vehicle goes on from `before` (NEVER: it is new) to `ts`; the open period is closed if that was the last of it.
 
+    Which shift the reading is given is told by the period that was open before: of a later one all is not known yet.
     Of each of WATCHED periods from the open one on it is known how many vehicles reached it, and how many passed its
     end and the grace. Where enough of them are beyond that, everything begins anew: nothing before is of use there.
     """
     calendar = cohorts.calendar
     opened, here, done = calendar[OPEN], ts // period, (ts - grace) // period - 1
+    calendar[USED] = shift_of(here, opened)
     last = opened + WATCHED - 1
     first = opened if before == NEVER else max(opened, before // period + 1)
     for p in range(first, min(here, last) + 1):
@@ -121,18 +123,16 @@ def join_cohort(slot: int, told: int, state: State) -> int:
 
 
 @kernel
-def shift_of(here: int, opened: int, merged: int) -> int:
-    """Where the shift stands that readings of period `here` are given while `opened` is the open one, and `merged` the
-    last one of which all is known: behind a gap in the stream, the shift that it began with."""
-    return min(max(here, opened - SHIFTS // 2), merged + 2) % SHIFTS
+def shift_of(here: int, opened: int) -> int:
+    """Where the shift stands that readings of period `here` are given while `opened` is the open one."""
+    return min(max(here, opened - SHIFTS // 2), opened + 1) % SHIFTS
 
 
 @part
 def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, cohorts: Cohorts) -> int:
-    """Which shift the reading is given, and whose vehicle it is among those of its period; answers the period."""
+    """Whose vehicle the reading is among those of its period; answers the period."""
     calendar = cohorts.calendar
     here = ts // period
-    calendar[USED] = shift_of(here, calendar[OPEN], calendar[MERGED])
     if warm and cohort >= 0:
         if here < calendar[OPEN]:
             calendar[LATE] += 1
