@@ -290,9 +290,18 @@ def _show_label(label: Label, told: bool, as_json: bool) -> None:
         )
 
 
+BASELINES = {
+    "starts_again": "starts again",
+    "moved": "moved to where it was in alarm",
+    "stays": "stays as it is",
+    "waits": "moves once a scorer hears of it, if the alarm lasts then",
+}
+"""What becomes of a vehicle's baseline, in words."""
+
+
 def _effect_lines(found: Effect) -> Iterator[str]:
     yield f"label {found.label}: {found.vehicle} {found.verdict}, said by {found.source}"
-    yield "  its baseline starts again" if found.restarts else "  its baseline stays as it is"
+    yield f"  its baseline {BASELINES[found.baseline]}"
     yield f"  its own threshold: {_nats(found.own_before)} before, {_nats(found.own_after)} now"
     moved = f"{found.fleet_before:.3g} -> {found.fleet_after:.3g} nats"
     yield f"  the threshold that keeps the budget by what is labelled: {moved}"

@@ -51,7 +51,7 @@ KEYS: dict[str, Key] = {
     "quality.grace": Key("how long a reading may be on its way before a thing counts as not having happened", "start"),
     "quality.max_ahead": Key("how far ahead of all others a time may be; beyond, the clock is wrong", "start"),
     "baseline.burn_in": Key("readings from which a vehicle's own normal is learned", "state"),
-    "baseline.restart_on": Key("events that start a vehicle's baseline again", "start"),
+    "baseline.restart_on": Key("what gives a vehicle another normal: its events, and labels (`no_fault`)", "start"),
     "baseline.signals": Key("signals that an event of a kind restarts; of a kind left out: all", "start"),
     "model.family": Key("the model that scores; auto: the one that costs least on validation vehicles", "model"),
     "model.features": Key("what it sees: a value a signal, or six; `distance` takes `evidence` alone", "state"),

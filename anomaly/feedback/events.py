@@ -53,10 +53,15 @@ def _of_label(fleet: Fleet, label: Label) -> Iterator[Event]:
     if label.reported_at is None:
         return
     action = _VERDICTS[label.verdict]
-    if action == Action.DISMISS and "no_fault" not in fleet.baseline.restart_on:
+    if action in (Action.ACCEPT, Action.DISMISS) and "no_fault" not in fleet.baseline.restart_on:
         action = Action.ANSWER
-    name = f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
-    yield Event(name, label.vehicle, label.reported_at, action, until=label.end if action == Action.DISMISS else 0)
+    until = label.end if action == Action.DISMISS else 0
+    yield Event(event_id(label), label.vehicle, label.reported_at, action, until=until)
+
+
+def event_id(label: Label) -> str:
+    """The id of what a label does: by it an undo names that."""
+    return f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
 
 
 class EventStore(Journal[VehicleEvent]):

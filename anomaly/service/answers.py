@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from anomaly.errors import DataError, UsageError
+from anomaly.feedback.events import event_id
 from anomaly.feedback.labels import LabelStore, as_of, label_id
 from anomaly.fleet import Fleet
 from anomaly.service.outcomes import Log, newest
@@ -110,9 +111,8 @@ def undo(run: Path, fleet: Fleet, name: str, at: int | None = None) -> tuple[Lab
         raise UsageError(f"label {label_id(label)} says {verdict}, as it did before; there is nothing to take back")
     now = max(_now(run, fleet, label.vehicle) if at is None else at, label.reported_at or 0)
     corrected = msgspec.structs.replace(label, verdict=verdict, reported_at=now, note=f"takes back {label.verdict}")
-    undone = f"{label.verdict}:{label.vehicle}:{label.start}:{label.source}"
     event = VehicleEvent(
-        id=f"undo:{label_id(label)}:{len(same)}", vehicle=label.vehicle, ts=now, kind="undo", undoes=undone
+        id=f"undo:{label_id(label)}:{len(same)}", vehicle=label.vehicle, ts=now, kind="undo", undoes=event_id(label)
     )
     LabelStore(run / "labels").add([corrected])
     return corrected, event

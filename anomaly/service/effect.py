@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from anomaly.engine.events import Action
 from anomaly.engine.outcome import Kind
 from anomaly.feedback.budget import LAST, line
+from anomaly.feedback.events import event_id, events_of
 from anomaly.feedback.labels import LabelStore, label_id
 from anomaly.feedback.outcomes import Moment, Outcomes, Told, outcomes
 from anomaly.fleet import Fleet
 from anomaly.service.answers import find_label
-from anomaly.service.look import restarts_in
+from anomaly.service.look import happened, restarts_in
 from anomaly.service.outcomes import Log, newest, past_of, update_outcomes
 from anomaly.service.rows import ARCHIVE, DECISIONS
 from anomaly.telemetry.records import Label
@@ -23,14 +25,17 @@ AFTER = "SELECT threshold, ts FROM log WHERE vehicle = $vehicle AND ts >= $at OR
 DAYS = "SELECT count(DISTINCT (vehicle, ts // $day)) AS days FROM log"
 
 
+Baseline = Literal["starts_again", "moved", "stays", "waits"]
+
+
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What one label changed.
 
     `own_before` and `own_after` are the vehicle's own threshold in nats at the last decision before the label was
     reported and at its newest one since (None: none was logged). `fleet_before` and `fleet_after` are the threshold
     in nats, at the alert's model, that keeps the budget by what is labelled without and with the label; the latter
-    would have removed `removed` of the last `last` alerts, of which `confirmed` were. `restarts` says whether the
-    label starts the vehicle's baseline again.
+    would have removed `removed` of the last `last` alerts, of which `confirmed` were. `baseline` says what becomes of
+    the vehicle's baseline: a "no fault" waits for a scorer to hear of it, and moves it if the alarm lasts then.
     """
 
     label: str
@@ -38,7 +43,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     source: str
     reported_at: int | None
-    restarts: bool
+    baseline: Baseline
     own_before: float | None
     own_after: float | None
     fleet_before: float
@@ -66,7 +71,7 @@ def effect(run: Path, fleet: Fleet, name: str) -> Effect:
         verdict=label.verdict,
         source=label.source,
         reported_at=label.reported_at,
-        restarts=label.verdict in ("no_fault", "fixed", "normal_since") and "no_fault" in fleet.baseline.restart_on,
+        baseline=_baseline(run, fleet, label),
         own_before=_threshold(run, BEFORE, label),
         own_after=_threshold(run, AFTER, label),
         fleet_before=unit * before.level,
@@ -75,6 +80,18 @@ def effect(run: Path, fleet: Fleet, name: str) -> Effect:
         removed=after.removed,
         confirmed=after.confirmed,
     )
+
+
+def _baseline(run: Path, fleet: Fleet, label: Label) -> Baseline:
+    actions = {event.action for event in events_of(fleet, label)}
+    if Action.ACCEPT in actions:
+        return "starts_again"
+    if Action.DISMISS not in actions:
+        return "stays"
+    found = happened(run).get(event_id(label))
+    if found is None:
+        return "waits"
+    return "moved" if found[1] is not None else "stays"
 
 
 def _of_vehicle(run: Path, fleet: Fleet, vehicle: str, labels: list[Label], moment: Moment) -> Outcomes:

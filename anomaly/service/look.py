@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anomaly.disk import replace_file
-from anomaly.engine.events import RESTARTS, Event
+from anomaly.engine.events import RESTARTS, Event, Kept
 from anomaly.errors import ConfigError, DataError
 from anomaly.experiments.assignment import key, read_salt
 from anomaly.experiments.compare import compare
@@ -54,14 +54,20 @@ def known(run: Path, fleet: Fleet) -> Known:
 
 
 def restarts_in(run: Path) -> list[Event]:
-    """The restarts of baselines that took effect in a run, by the control logs of its partitions."""
-    found: dict[str, Event] = {}
+    """The events of a run after which a vehicle may have another normal."""
+    return [event for event, _ in happened(run).values() if event.action in RESTARTS]
+
+
+def happened(run: Path) -> dict[str, tuple[Event, Kept | None]]:
+    """The events that took effect in a run by their ids, each with the baseline that it ended, by the control logs of
+    its partitions."""
+    found: dict[str, tuple[Event, Kept | None]] = {}
     for path in store_paths(run):
         store = StoreReader(path)
-        events = [read(row.payload)[0] for row in store.control() if row.kind == "event"]
+        events = [read(row.payload) for row in store.control() if row.kind == "event"]
         store.close()
-        found |= {event.id: event for event in events if event.action in RESTARTS}
-    return list(found.values())
+        found |= {event.id: (event, kept) for event, kept in events}
+    return found
 
 
 def start(run: Path, fleet: Fleet, experiment: Experiment, registry: Registry, now: int) -> State:

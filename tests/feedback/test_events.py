@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from anomaly.engine.events import Action
 from anomaly.errors import DataError
 from anomaly.feedback import events
-from anomaly.feedback.events import EventStore
-from anomaly.telemetry.records import VehicleEvent
+from anomaly.feedback.events import EventStore, events_of
+from anomaly.telemetry.records import Label, VehicleEvent, Verdict
+from tests.engine.world import fleet
 
 
 def event(number: int) -> VehicleEvent:
@@ -45,3 +48,17 @@ def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
         file.write(b'{"id":""}\n')
     with pytest.raises(DataError, match="line 2"):
         store.read()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "action"),
+    [("fixed", Action.ACCEPT), ("normal_since", Action.ACCEPT), ("no_fault", Action.DISMISS)],
+)
+def test_labels_leave_the_baseline_alone_where_they_are_no_reason(verdict: Verdict, action: Action) -> None:
+    """Without `no_fault` in `restart_on` a label gives no vehicle another normal; it is an answer, and no more."""
+    label = Label(vehicle="v1", start=1, end=2, verdict=verdict, source="shop", reported_at=3)
+    plain = fleet()
+    baseline = msgspec.structs.replace(plain.baseline, restart_on=("service",))
+    deaf = msgspec.structs.replace(plain, baseline=baseline)
+    assert [one.action for one in events_of(plain, label)] == [action]
+    assert [one.action for one in events_of(deaf, label)] == [Action.ANSWER]

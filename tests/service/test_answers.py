@@ -11,14 +11,17 @@ from typer.testing import CliRunner
 
 from anomaly.cli.feedback import app
 from anomaly.errors import DataError
-from anomaly.feedback.labels import LabelStore
+from anomaly.feedback.labels import LabelStore, label_id
 from anomaly.service.answers import Found, find_alert
 from anomaly.service.effect import effect
 from anomaly.service.outcomes import newest, update_outcomes
 from anomaly.stream.ports import Record
 from anomaly.telemetry.records import Label, VehicleEvent
 from tests.service.conftest import score_all
-from tests.service.rig import Rig
+from tests.service.rig import Rig, readings
+
+WHO = ("v0", "v1")
+"""One of those that drift, and one that does not."""
 
 
 def first_alert(rig: Rig) -> Found:
@@ -85,14 +88,24 @@ def test_the_effect_is_shown_and_gone_after_an_undo(scored: Rig) -> None:
     alert = first_alert(scored)
     typed(scored, "answer", alert.episode, "no_fault")
     shown = effect(scored.folder / "run", scored.fleet, alert.episode)
-    assert shown.restarts
+    assert shown.baseline == "waits"
     assert shown.fleet_before == pytest.approx(alert.threshold)
     assert shown.fleet_after == pytest.approx(alert.threshold * alert.level, rel=1e-4)
     assert shown.own_before is not None
     assert (shown.last >= shown.removed >= 1, shown.confirmed) == (True, 0)
     typed(scored, "undo", alert.episode)
     undone = effect(scored.folder / "run", scored.fleet, alert.episode)
-    assert (undone.fleet_after, undone.removed, undone.restarts) == (undone.fleet_before, 0, False)
+    assert (undone.fleet_after, undone.removed, undone.baseline) == (undone.fleet_before, 0, "stays")
+
+
+def test_no_fault_moves_what_is_in_alarm_and_leaves_what_is_not(rig: Rig) -> None:
+    """Once a scorer heard of it, the effect says which: the vehicle that drifts, or one that is as it always was."""
+    at = int(readings().ts[12 * 42])
+    labels = [Label(vehicle=who, start=at, end=at, verdict="no_fault", source="shop", reported_at=at) for who in WHO]
+    rig.send("labels", [Record(label.vehicle.encode(), msgspec.json.encode(label)) for label in labels])
+    score_all(rig)
+    found = [effect(rig.folder / "run", rig.fleet, label_id(label)).baseline for label in labels]
+    assert found == ["moved", "stays"]
 
 
 def test_an_unknown_alert_or_label_is_said(scored: Rig) -> None:
