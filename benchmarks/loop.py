@@ -49,7 +49,7 @@ def _real(name: str, plan: Plan) -> str:
             killed += look_killed(at_places, places[killed:])
             swept += look_swept(at_random, STEP_S)
         same = real_loop.story(at_places) == real_loop.story(at_random) == real_loop.story(whole)
-        ended = other not in {passage.left for passage in whole.trail if passage.cycle == 1}
+        ended = other not in {passage.left for passage in whole.place.trail if passage.cycle == 1}
     said = f"{killed} kills at places and {swept} at moments {STEP_S} s apart in a real cycle that "
     return _line("real", said + (f"was {name}" if ended else f"WAS NOT {name}"), same, begin)
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from anomaly.disk import transaction
 from anomaly.errors import PeerError
+from anomaly.lock import OwnerLock
 from anomaly.stream.blocks import Cursor, Deleted, append, connect, errors, expire, partitions_of, prepare
-from anomaly.stream.lock import OwnerLock
 from anomaly.stream.offsets import First, Span, gone, no_topic, starting_offset
 from anomaly.stream.partitions import partition_of
 from anomaly.stream.ports import Block, Owner, Record, Topic
@@ -26,6 +27,12 @@ _IDLE_S = 0.002
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def owner_lock(log: Path, group: str, topic: str) -> OwnerLock:
+    """Keep other processes from reading `topic` of a log as `group`: there is no broker to share partitions out."""
+    path = log.with_name(f"{log.name}.{quote(group, safe='')}.{quote(topic, safe='')}.lock")
+    return OwnerLock(path, f"reads {topic} of {log} as group {group}; end it, or use another --group")
 
 
 class EmbeddedLog:
@@ -74,7 +81,7 @@ class EmbeddedLog:
     def source(self, topic: str, group: str, owner: Owner, first: First) -> EmbeddedSource:
         """All partitions of `topic`. ConfigError if another process reads it in `group`."""
         self._require(topic)
-        lock = OwnerLock(self.path, group, topic)
+        lock = owner_lock(self.path, group, topic)
         try:
             return EmbeddedSource(self.path, topic, owner, first, lock)
         except BaseException:

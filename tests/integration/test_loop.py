@@ -20,7 +20,6 @@ from anomaly.registry.store import Registry
 from anomaly.service.rows import LoggedDays, read_decisions
 from anomaly.telemetry.files import inspect_history
 from training.loop.file import load_loop
-from training.loop.machine import Passage, Store
 from training.loop.place import Place, sources
 from training.loop.record import read_record, repeat
 
@@ -35,14 +34,6 @@ class Walked(NamedTuple):
     place: Place
     said: str
     champions: list[object]
-
-    @property
-    def trail(self) -> list[Passage]:
-        """All steps of the loop."""
-        store = Store(self.place.folder / "loop.db")
-        trail = store.trail()
-        store.close()
-        return trail
 
 
 def typed(blocks: list[str], folder: Path) -> subprocess.Popen[str]:
@@ -89,7 +80,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Walked:
 
 def test_a_better_model_goes_the_whole_way_to_champion(walked: Walked) -> None:
     """Watch, retrain, gate, shadow, experiment, promote: each state once, in order, in one cycle."""
-    own = [one for one in walked.trail if one.cycle == 1]
+    own = [one for one in walked.place.trail if one.cycle == 1]
     assert [one.left for one in own] == WAY
     assert [one.entered for one in own] == [*WAY[1:], "watch"]
     assert walked.place.champion() == "sample/2"
@@ -98,7 +89,7 @@ def test_a_better_model_goes_the_whole_way_to_champion(walked: Walked) -> None:
 
 def test_every_step_says_why(walked: Walked) -> None:
     """Each step has a reason with what was found, and those of the models are in the registry's history too."""
-    reasons = {one.left: one.reason for one in walked.trail if one.cycle == 1}
+    reasons = {one.left: one.reason for one in walked.place.trail if one.cycle == 1}
     assert re.match(r"drift: the rate of alerts is not what it was, for \d+ days; 7 are enough", reasons["watch"])
     assert re.match(r"model [0-9a-f]{12} of [\d,]+ readings, \d+ known faults", reasons["retrain"])
     assert reasons["gate"] == "sample/2 passed all gates"
@@ -134,7 +125,7 @@ def test_the_promoted_model_can_be_made_again_from_its_record(walked: Walked) ->
 
 def test_the_shadow_was_scored_beside_the_champion(walked: Walked) -> None:
     """The shadow log has rows of the challenger beside the champion, and counts its decisions, as long as it lasted."""
-    at = {one.left: one.at for one in walked.trail if one.cycle == 1}
+    at = {one.left: one.at for one in walked.place.trail if one.cycle == 1}
     logged = [table.to_pylist() for table in LoggedDays(walked.place.run, walked.place.fleet).shadow(0)]
     rows, days = ([row for row in table if row["ts"] <= at["experiment"]] for table in logged)
     assert {(row["model"], row["shadow_model"]) for row in [*rows, *days]} == {("sample/1", "sample/2")}
@@ -144,7 +135,7 @@ def test_the_shadow_was_scored_beside_the_champion(walked: Walked) -> None:
 
 def test_the_new_champion_decides_after_its_promotion(walked: Walked) -> None:
     """Before the experiment no decision is the challenger's; after the promotion every one is."""
-    at = {one.left: one.at for one in walked.trail if one.cycle == 1}
+    at = {one.left: one.at for one in walked.place.trail if one.cycle == 1}
     decided = read_decisions(walked.place.run).select(["ts", "model", "offset"]).to_pylist()
     early = {row["model"] for row in decided if row["ts"] < at["shadow"]}
     tried = {row["model"] for row in decided if at["shadow"] < row["ts"] < at["experiment"]}

@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_a_challenger_that_does_harm_is_rolled_back(world: World) -> None:
     """Gate and shadow let it through, as it learned from quiet weeks; when the noise is back the guardrail fires."""
-    own = [one for one in world.trail if one.cycle == 1]
+    own = [one for one in world.place.trail if one.cycle == 1]
     assert [one.left for one in own] == WAY
     assert "loop-1-live: false_alarms: +" in own[-2].reason
     assert "50% allowed" in own[-2].reason
@@ -48,7 +48,7 @@ def test_the_champion_stays_and_nothing_is_left_of_the_challenger(world: World) 
 
 def test_the_challenger_decided_for_half_of_the_vehicles_and_for_nobody_before(world: World) -> None:
     """It acts from the experiment's begin on, in its arm alone."""
-    began = next(one.at for one in world.trail if one.left == "shadow")
+    began = next(one.at for one in world.place.trail if one.left == "shadow")
     rows = read_decisions(world.folder / "run").select(["vehicle", "ts", "model"]).to_pylist()
     tried = {row["vehicle"] for row in rows if row["model"] == "sample/2"}
     others = {row["vehicle"] for row in rows if row["model"] == "sample/1" and row["ts"] > began}

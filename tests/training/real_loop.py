@@ -35,7 +35,7 @@ from training.auto import train
 from training.history import known_at, split_vehicles
 from training.loop.autopilot import steps
 from training.loop.file import LoopFile
-from training.loop.machine import Machine, Passage, Store
+from training.loop.machine import Machine, Store
 from training.loop.place import Place, newest
 from training.train import Recipe, publish
 
@@ -112,14 +112,6 @@ class World(NamedTuple):
         fleet = fleets.load(self.folder / "sample" / "fleet.toml")
         past = inspect_history(self.folder / "past.parquet", fleet).batch
         return Place(fleet, Registry(self.folder / "models"), self.folder / "run", self.plan.file, past)
-
-    @property
-    def trail(self) -> list[Passage]:
-        """All steps of the loop so far."""
-        store = Store(self.place.folder / "loop.db")
-        trail = store.trail()
-        store.close()
-        return trail
 
 
 def make_world(plan: Plan, folder: Path) -> World:
@@ -213,7 +205,7 @@ def story(world: World) -> object:
     digests = [registry.manifest(entry).digest for entry in registry.entries("sample")]
     champions = [change.number for change in registry.history("sample") if change.alias == "champion"]
     states = [read_state(folder, path.stem) for path in sorted(folder.glob("*.toml"))]
-    return world.trail, digests, champions, registry.aliases("sample"), states
+    return world.place.trail, digests, champions, registry.aliases("sample"), states
 
 
 def _started(target: Callable[..., None], *arguments: object) -> BaseProcess:

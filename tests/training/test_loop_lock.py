@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.errors import ConfigError
-from training.loop.lock import alone
+from training.loop.place import alone
 
 
 def test_a_second_loop_is_told_who_is_there(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def state(world: World) -> str:
 def test_drift_of_signals_that_lasts_is_a_reason_to_train(world: World) -> None:
     """Quiet weeks are learned without a person; days after the noise is back its signals stand in the record."""
     place = world.place
-    assert (world.trail, state(world)) == ([], "watch")
+    assert (world.place.trail, state(world)) == ([], "watch")
     reference = reference_of(Watched(place.run, place.fleet, place.registry))
     assert reference is not None
     assert reference.windows == 8

@@ -78,8 +78,7 @@ def loop(
     from anomaly.registry.store import Registry
     from anomaly.telemetry.files import inspect_history, read_events
     from training.loop.file import load_loop
-    from training.loop.lock import alone
-    from training.loop.place import Place
+    from training.loop.place import Place, alone
 
     if config is None:
         raise UsageError("give --config FLEET.toml, the fleet file")

@@ -11,12 +11,13 @@ from anomaly.feedback.archive import reading_batch
 from anomaly.feedback.events import EventStore
 from anomaly.feedback.labels import LabelStore
 from anomaly.fleet import Fleet
+from anomaly.lock import OwnerLock
 from anomaly.registry.store import Registry
 from anomaly.service.rows import LoggedDays, read_archive
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import VehicleEvent
 from training.loop.file import LoopFile
-from training.loop.machine import Store
+from training.loop.machine import Passage, Store
 from training.loop.record import Sources
 
 
@@ -39,12 +40,24 @@ class Place(NamedTuple):
         """The champion's reference; ModelError if there is none: the first model is a person's."""
         return self.registry.resolve(f"{self.fleet.name}@champion").reference
 
-    def promoted_at(self) -> int | None:
-        """When the loop last made a champion; None: it did not yet."""
+    @property
+    def trail(self) -> list[Passage]:
+        """All steps of the loop so far."""
         store = Store(self.folder / "loop.db")
         trail = store.trail()
         store.close()
-        return max((passage.at for passage in trail if passage.left == "promote"), default=None)
+        return trail
+
+    def promoted_at(self) -> int | None:
+        """When the loop last made a champion; None: it did not yet."""
+        return max((passage.at for passage in self.trail if passage.left == "promote"), default=None)
+
+
+def alone(folder: Path) -> OwnerLock:
+    """One loop at a time works on a run, whose loop has this folder: passes that a clock begins may last longer than
+    its interval. Raises ConfigError, with the other process's id, if somebody else does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return OwnerLock(folder / "loop.lock", f"runs the loop of {folder.parent}; wait for it or end it")
 
 
 def newest(place: Place) -> int | None:
