@@ -1,4 +1,4 @@
-"""The reference of the command line, written from the commands themselves: `make docs`."""
+"""The references of the command line and of the fleet file, written from the code itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typer.core import TyperCommand, TyperGroup
 
+from anomaly.cli import keys
 from anomaly.cli.main import COMMANDS
 from anomaly.cli.tree import resolve
 
@@ -40,3 +41,6 @@ def _help(name: str, command: TyperCommand | TyperGroup) -> str:
 
 if __name__ == "__main__":
     Path(sys.argv[1], "cli.md").write_text(reference(), encoding="utf-8")
+    fleet_file = Path(sys.argv[1], "fleet-file.md")
+    prose = fleet_file.read_text(encoding="utf-8").partition("## `[")[0]
+    fleet_file.write_text(prose + keys.reference(), encoding="utf-8")

@@ -130,8 +130,8 @@ class Chain:
     def restore(self, saved: Iterable[Sequence[Any]]) -> None:
         """Take over what `saved` gave, in place of what waits."""
         self._waiting = {}
-        for name, vehicle, ts, action, signals, *rest in saved:
-            event = Event(name, vehicle, ts, Action(action), tuple(signals), *rest)
+        for name, vehicle, ts, action, signals, undoes, until in saved:
+            event = Event(name, vehicle, ts, Action(action), tuple(signals), undoes, until)
             self._waiting.setdefault(event.vehicle, []).append(event)
 
     def moved(self) -> None:

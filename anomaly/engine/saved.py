@@ -24,7 +24,7 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     and their calendar."""
 
     clock: bytes
-    waiting: list[tuple[Any, ...]] | None
+    waiting: list[tuple[str, str, int, int, tuple[int, ...], str, int]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
     cohorts: tuple[bytes, bytes, bytes, bytes]
@@ -53,6 +53,12 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         return Text(np.frombuffer(self.names, np.uint8), edge[:-1], edge[1:])
 
 
+class _Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """What pieces of all versions have."""
+
+    version: int
+
+
 class Idle(msgspec.Struct, frozen=True, kw_only=True):
     """One vehicle by itself: its record, and its own quantile of each model's scores."""
 
@@ -65,6 +71,7 @@ class Idle(msgspec.Struct, frozen=True, kw_only=True):
 def decoded(blob: bytes, frame: Frame, record: int) -> Saved:
     """A piece of state. StateError if it is none, newer than this program, or of another frame."""
     try:
+        _check_version(msgspec.msgpack.decode(blob, type=_Stamp).version)
         saved = msgspec.msgpack.decode(blob, type=Saved)
     except msgspec.MsgspecError as error:
         raise StateError(f"this is no state of vehicles: {error}") from error
@@ -78,15 +85,19 @@ def decoded(blob: bytes, frame: Frame, record: int) -> Saved:
 
 def check(saved: Saved | Idle, frame: Frame) -> None:
     """StateError if the bytes are of another version, or of another frame."""
-    if saved.version > VERSION:
-        raise StateError(f"state version {saved.version} is newer than this program reads ({VERSION}); update it")
-    if saved.version < VERSION:
-        raise StateError(f"state version {saved.version} cannot be read any more; start again with --fresh-state")
+    _check_version(saved.version)
     if saved.frame != frame.digest:
         raise StateError(
             f"the state belongs to frame {saved.frame[:12]}, the model to {frame.digest[:12]}; "
             "use a model of that frame, or start again with --fresh-state"
         )
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise StateError(f"state version {version} is newer than this program reads ({VERSION}); update it")
+    if version < VERSION:
+        raise StateError(f"state version {version} cannot be read any more; start again with --fresh-state")
 
 
 def lengths(text: Text) -> NDArray[np.uint16]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -273,3 +274,16 @@ def test_a_vehicle_that_takes_anothers_slot_inherits_nothing() -> None:
     found = [engine.decide(batch).decisions for engine, batch in zip((used, new), later, strict=True)]
     assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
     assert used.vehicle("v1") == new.vehicle("v1")
+
+
+@pytest.mark.parametrize(("version", "said"), [(3, "cannot be read any more.*--fresh-state"), (99, "update it")])
+def test_state_of_another_version_is_refused_by_its_version(version: int, said: str) -> None:
+    """Whatever else it holds: fields that this program does not know are no reason to call it broken."""
+    engine = world.engine()
+    engine.add_events([Event("e", "v0", 10**6)])
+    engine.decide(readings([NORMAL] * 3))
+    piece = next(piece for piece in map(msgspec.msgpack.decode, engine.delta()) if piece["rest"])
+    piece["version"] = version
+    piece["rest"]["waiting"] = [one[:-1] for one in piece["rest"]["waiting"]]
+    with pytest.raises(StateError, match=said):
+        world.engine().apply([msgspec.msgpack.encode(piece)])

@@ -19,7 +19,7 @@ from training.cohort_check import LEAST, cohort_checks
 from training.figures import CohortAlarm, Fault, costs_by_vehicle, headline
 from training.fit import fit
 from training.history import History
-from training.suites.simulated import simulated_case
+from training.suites.simulated import divided, simulated_past
 from training.suites.tally import Costs, tally
 
 COSTS = Costs()
@@ -95,7 +95,8 @@ def test_a_fault_of_an_alarmed_cohort_is_found() -> None:
 @pytest.mark.parametrize(("story", "cohorts"), [("H", {"hatchback/north"}), ("D", set())])
 def test_a_defect_is_told_from_a_season(story: str, cohorts: set[str]) -> None:
     """A defect of one cohort is found and named; a winter and new firmware that no history had alarm no cohort."""
-    case = simulated_case(scenario(story, vehicles=160), 1)
+    config = scenario(story, vehicles=160)
+    case = divided(simulated_past(config, 1), config, 1)
     trained = fit(case.fleet, case.past, case.split, case.seed)
     detector = OnnxDetector(trained.onnx, trained.frame.signals)
     model = Model("fleet/1", "d", detector, trained.k, trained.q_fleet, trained.policy, trained.checks)

@@ -66,7 +66,7 @@ def test_a_day_that_has_just_begun_has_the_budget_of_a_day(world: World) -> None
     at = newest(world.place)
     assert at is not None
     tomorrow = at // world.place.fleet.ticks_per_day + 1
-    _, budget = watch._alerts(world.place, tomorrow)
+    _, budget = watch._alerts(world.place, tomorrow, watch.ALERT_DAYS)
     fleet = DRIFTING.config.vehicles * world.place.fleet.threshold.false_alarms / 1_000
     assert 0.85 * fleet < budget <= fleet
 

@@ -43,20 +43,20 @@ def _alert_days(place: Place, at: int) -> int:
     """For how many days up to today there were too many alerts for the budget; those of a champion before this one are
     not its own."""
     today, promoted = at // place.fleet.ticks_per_day, place.promoted_at()
-    alerts, rate = _alerts(place, today)
+    alerts, rate = _alerts(place, today, ALERT_DAYS)
     if promoted is not None:
         own = today - promoted // place.fleet.ticks_per_day
         alerts[: max(ALERT_DAYS - own, 0)] = 0
     return persisting(alerts, rate)
 
 
-def _alerts(place: Place, today: int) -> tuple[NDArray[np.int64], float]:
-    """Episodes that began on each of the days up to `today`, and how many a day the budget allows: by the vehicles of
-    the days before, as today is not over."""
+def _alerts(place: Place, today: int, count: int) -> tuple[NDArray[np.int64], float]:
+    """Episodes that began on each of the `count` days up to `today`, and how many a day the budget allows: by the
+    vehicles of the days before, as today is not over."""
     ticks, days = place.fleet.ticks_per_day, LoggedDays(place.run, place.fleet)
     episodes = days.alarms().group_by("episode", use_threads=False).aggregate([("ts", "min")])
-    day = episodes["ts_min"].to_numpy() // ticks - (today - ALERT_DAYS + 1)
-    counts = np.bincount(day[(day >= 0) & (day < ALERT_DAYS)], minlength=ALERT_DAYS)
+    day = episodes["ts_min"].to_numpy() // ticks - (today - count + 1)
+    counts = np.bincount(day[(day >= 0) & (day < count)], minlength=count)
     whole = [one for one in days.days() if today - DRIFT_WINDOW_DAYS <= one < today] or [today]
     vehicles = float(np.mean([len(days.seen(one)) for one in whole]))
     return counts, place.fleet.threshold.false_alarms * vehicles / 1_000
@@ -85,8 +85,8 @@ def _learned(place: Place, watched: Watched, today: int) -> bool:
     begins = promoted // ticks + 1 if promoted is not None else LoggedDays(place.run, place.fleet).days()[0]
     if not needed or today - begins < needed:
         return False
-    alerts, rate = _alerts(place, today - 1)
-    weeks = range(ALERT_DAYS, max(ALERT_DAYS - needed, 0), -DRIFT_WINDOW_DAYS)
+    alerts, rate = _alerts(place, today - 1, needed)
+    weeks = range(needed, 0, -DRIFT_WINDOW_DAYS)
     if any(persisting(alerts[:end], rate) for end in weeks):
         return False
     try:

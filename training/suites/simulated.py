@@ -23,13 +23,6 @@ TRAIN, VALIDATION = 0.4, 0.6
 """Shares of the vehicles of the history: up to the first to fit on, up to the second to set thresholds with."""
 
 
-def simulated_case(config: SimulationConfig, seed: int) -> Case:
-    """Training on 40 + 20 % of the vehicles up to the end of the history; all vehicles go on afterwards, as they would
-    live (a cohort needs its members), and the other 40 %, with those that came later, are judged: `judged` takes the
-    part of a row that is theirs."""
-    return divided(simulated_past(config, seed), config, seed)
-
-
 def simulated_past(config: SimulationConfig, seed: int) -> Past:
     """The files of a simulated fleet, read as a user's are, with the stuck limits that `init` finds in its history."""
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +36,9 @@ def simulated_past(config: SimulationConfig, seed: int) -> Past:
 
 
 def divided(past: Past, config: SimulationConfig, seed: int) -> Case:
-    """The case of a simulated past, divided as `simulated_case` says."""
+    """Training on 40 + 20 % of the vehicles up to the end of the history; all vehicles go on afterwards, as they would
+    live (a cohort needs its members), and the other 40 %, with those that came later, are judged: `judged` takes the
+    part of a row that is theirs."""
     at = config.train_until_ms - 1
     known = known_at(past.fleet, past.batch, past.events, past.labels, at)
     order = np.random.default_rng(seed).permutation(np.array(known.names, dtype=object))
