@@ -23,6 +23,13 @@ from training.figures import CohortAlarm, Decided, Figures, Shift, headline
 from training.history import History
 
 
+class Before(NamedTuple):
+    """The `model` that decides what comes before `until`, as the one that a backtest is about was not in charge yet."""
+
+    model: Model
+    until: int
+
+
 class Backtest(NamedTuple):
     """`decisions` is an Arrow table with a row for each reading that was decided, as the live log has them;
     `cohorts` are the alerts about cohorts, each as it stood at last."""
@@ -34,25 +41,32 @@ class Backtest(NamedTuple):
     cohorts: list[Alert]
 
 
-def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Backtest:
-    """The history through the engine with one model, in one process; labels and restarts act as they would live."""
+def backtest(fleet: Fleet, frame: Frame, model: Model, history: History, before: Before | None = None) -> Backtest:
+    """The history through the engine with one model, in one process; labels and restarts act as they would live.
+
+    With `before` it takes over from another model: what alarmed before is known, and what is normal has moved.
+    """
     import pyarrow as pa
 
     engine = Engine(fleet, frame)
-    arms = [Arm("champion", 1.0, model)]
+    takeover = 0 if before is None else int(np.searchsorted(history.batch.ts, before.until))
+    arms = [Arm("champion", 1.0, model if before is None else before.model)]
     engine.use(arms, lambda _vehicle: 0)
     engine.add_events(history.events)
     tables, rows, alarms, warm = [], [], [], []
     silent: list[tuple[int, int]] = []
     codes = {name: code for code, name in enumerate(history.names)}
     masked: dict[str, int] = {}
-    told, shifts = _Cohorts(fleet, arms[0]), _Shifts(history)
+    told, shifts = _Cohorts(fleet), _Shifts(history)
     start = 0
-    for chunk in history.chunks():
+    for chunk in history.chunks(takeover):
+        if before is not None and start == takeover:
+            arms = [Arm("champion", 1.0, model)]
+            engine.use(arms, lambda _vehicle: 0)
         outcome = engine.decide(chunk)
         tables.append(decision_table(outcome, chunk, arms, fleet, None))
         tables.append(silence_table(outcome.silences, arms, fleet, None))
-        told.take(outcome, chunk)
+        told.take(outcome, chunk, arms[0])
         silent += [(codes[vehicle], start) for vehicle, start in _silent(outcome)]
         rows.append(outcome.decisions.row + start)
         alarms.append(outcome.decisions.alarm)
@@ -78,15 +92,15 @@ def backtest(fleet: Fleet, frame: Frame, model: Model, history: History) -> Back
 class _Cohorts:
     """Follows the alerts about cohorts through a past."""
 
-    def __init__(self, fleet: Fleet, arm: Arm) -> None:
-        self._fleet, self._arm, self._book = fleet, arm, AlertBook()
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet, self._book = fleet, AlertBook()
         self._opened: dict[str, int] = {}
         self._last: dict[str, Alert] = {}
 
-    def take(self, outcome: Outcome, chunk: Batch) -> None:
-        """Compare the periods that were merged within a chunk."""
+    def take(self, outcome: Outcome, chunk: Batch, arm: Arm) -> None:
+        """Compare the periods that were merged within a chunk, by the model of `arm`."""
         for merged in outcome.merged:
-            changed = self._book.compare(merged, self._fleet, self._arm)
+            changed = self._book.compare(merged, self._fleet, arm)
             self._last |= {alert.id: alert for alert in [*changed, *self._book.open()]}
             for alert in changed:
                 self._opened.setdefault(alert.id, int(chunk.ts[merged.row]))

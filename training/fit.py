@@ -162,7 +162,7 @@ def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence
         features=matrix.features.astype(np.float64),
         healthy=healthy,
         faultless=healthy & ~ill,
-        late=(health != HEALTHY) & (health <= FAULT) & ill & matrix.warm,
+        faulty=(health == FAULT) & matrix.warm,
         noise=noise_covariance(z, train.codes, train.health == HEALTHY),
         weight=float(frame.arrays().weight),
         signals=len(frame.signals),

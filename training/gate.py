@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
-from training.backtest import backtest
+from training.backtest import Before, backtest
 from training.figures import Decided, Figures, costs_by_vehicle, headline
 from training.history import History
 
 MOST_FALSE_ALARMS = 2.0
 LIKELY_WORSE = 0.95
+FEWEST_LOST = 2
+"""Faults that only the champion finds: a single one is no evidence."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +34,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not self.reasons
 
 
-def gate(fleet: Fleet, frame: Frame, champion: Model, challenger: Model, newest: History) -> Report:
-    """Both models over the same vehicles and time; the challenger is refused for what a person would refuse it for."""
-    old, new = (backtest(fleet, frame, model, newest).decided for model in (champion, challenger))
+def gate(
+    fleet: Fleet, frame: Frame, champion: Model, challenger: Model, newest: History, since: int | None = None
+) -> Report:
+    """Both models over the same vehicles and time, up to `since` the champion alone; the challenger is refused for what
+    a person would refuse it for."""
+    old = backtest(fleet, frame, champion, newest).decided
+    new = backtest(fleet, frame, challenger, newest, None if since is None else Before(champion, since)).decided
     return judge(fleet, old, new)
 
 
@@ -59,7 +65,7 @@ def probability_worse(champion: NDArray[np.float64], challenger: NDArray[np.floa
 
 def _reasons(fleet: Fleet, old: Figures, new: Figures, worse: float) -> list[str]:
     reasons = []
-    allowed = max(MOST_FALSE_ALARMS * fleet.threshold.false_alarms, old.false_alarms_per_1000_days)
+    allowed = max(MOST_FALSE_ALARMS * fleet.threshold.false_alarms, old.false_alarms_interval[1])
     if new.false_alarms_per_1000_days > allowed and new.false_alarms_interval[0] > fleet.threshold.false_alarms:
         reasons.append(
             f"false alarms: {new.false_alarms_per_1000_days:.2f} per 1,000 healthy days, at most {allowed:.2f} allowed"
@@ -68,6 +74,7 @@ def _reasons(fleet: Fleet, old: Figures, new: Figures, worse: float) -> list[str
         reasons.append(
             f"cost: {new.cost:,.0f} against the champion's {old.cost:,.0f}, worse in {100 * worse:.0f} % of samples"
         )
-    if old.detected is not None and new.detected is not None and new.detected < 0.5 * old.detected:
-        reasons.append(f"faults found: {100 * new.detected:.0f} % against the champion's {100 * old.detected:.0f} %")
+    before, after = (old.detected or 0.0), (new.detected or 0.0)
+    if after < 0.5 * before and round((before - after) * old.faults) >= FEWEST_LOST:
+        reasons.append(f"faults found: {100 * after:.0f} % against the champion's {100 * before:.0f} %")
     return reasons

@@ -71,10 +71,11 @@ class History(NamedTuple):
         """The events after which a vehicle has another normal."""
         return [event for event in self.events if event.action in RESTARTS]
 
-    def chunks(self) -> Iterator[Batch]:
-        """The batch in pieces that keep memory small."""
-        for start in range(0, len(self.batch), CHUNK):
-            yield self.batch.rows(start, start + CHUNK)
+    def chunks(self, cut: int = 0) -> Iterator[Batch]:
+        """The batch in pieces that keep memory small; one begins at the row `cut`."""
+        for first, last in ((0, cut), (cut, len(self.batch))):
+            for start in range(first, last, CHUNK):
+                yield self.batch.rows(start, min(start + CHUNK, last))
 
 
 def load_history(fleet: Fleet, sources: Sources, strict: bool = False) -> History:

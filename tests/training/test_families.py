@@ -33,8 +33,8 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def evidence(signals: int, seed: int = 0, late: bool = True) -> Evidence:
-    """Correlated healthy evidence, then late evidence that has moved along one signal; padded with zeros."""
+def evidence(signals: int, seed: int = 0, faulty: bool = True) -> Evidence:
+    """Correlated healthy evidence, then faulty evidence that has moved along one signal; padded with zeros."""
     rng = np.random.default_rng(signals)
     noise = np.cov(rng.normal(size=(4 * signals, signals)), rowvar=False).reshape(signals, signals)
     rows = 0.2 * rng.multivariate_normal(np.zeros(signals), noise, 2_000)
@@ -42,11 +42,11 @@ def evidence(signals: int, seed: int = 0, late: bool = True) -> Evidence:
     rows[ill, 0] += 2.0
     full = np.zeros((2_000, padded(signals)))
     full[:, :signals] = rows.astype(np.float32)
-    return Evidence(full, ~ill, ill & late, ~ill, noise, 0.05, signals, seed)
+    return Evidence(full, ~ill, ill & faulty, ~ill, noise, 0.05, signals, seed)
 
 
 def six_blocks(signals: int, label_term: Literal["logistic", "boosting"] = "logistic") -> Evidence:
-    """Wide features of 2,000 readings, a quarter of them late and moved along signal 0; only the last block, the
+    """Wide features of 2,000 readings, a quarter of them faulty and moved along signal 0; only the last block, the
     spread, is far from 0 where all is healthy."""
     rng = np.random.default_rng(signals)
     typical = np.repeat([1.0, 1.4, 0.2, 0.4, 0.1, 0.2], signals)
@@ -85,14 +85,14 @@ def furthest(model: Fitted, rows: np.ndarray, signals: int) -> float:
 
 
 @cache
-def fitted(family: str, signals: int, late: bool = True) -> Fitted:
+def fitted(family: str, signals: int, faulty: bool = True) -> Fitted:
     """A model of the family."""
-    return FAMILIES[family].fit(evidence(signals, late=late))
+    return FAMILIES[family].fit(evidence(signals, faulty=faulty))
 
 
-def detector(family: str, signals: int, late: bool = True) -> OnnxDetector:
+def detector(family: str, signals: int, faulty: bool = True) -> OnnxDetector:
     """The same as it is served."""
-    return served_as(fitted(family, signals, late), signals)
+    return served_as(fitted(family, signals, faulty), signals)
 
 
 def near_and_far(columns: int, count: int) -> np.ndarray:
@@ -108,17 +108,17 @@ def in_cuts(served: OnnxDetector, rows: np.ndarray, size: int) -> bytes:
     return np.concatenate([served.score(rows[at : at + size]) for at in range(0, len(rows), size)]).tobytes()
 
 
-def worst(family: str, rows: np.ndarray, signals: int, late: bool = True) -> float:
+def worst(family: str, rows: np.ndarray, signals: int, faulty: bool = True) -> float:
     """Largest difference between what is served and what was fitted, relative above 1."""
-    return furthest(fitted(family, signals, late), rows, signals)
+    return furthest(fitted(family, signals, faulty), rows, signals)
 
 
-@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("faulty", [True, False])
 @pytest.mark.parametrize("signals", [2, 10, 33])
 @pytest.mark.parametrize("family", EVERY)
-def test_what_is_exported_equals_what_was_fitted(family: str, signals: int, late: bool) -> None:
+def test_what_is_exported_equals_what_was_fitted(family: str, signals: int, faulty: bool) -> None:
     """On 10,000 rows, near and far, with and without a label term, the graph is the estimator up to 1e-5."""
-    assert worst(family, near_and_far(signals, 10_000), signals, late) <= 1e-5
+    assert worst(family, near_and_far(signals, 10_000), signals, faulty) <= 1e-5
 
 
 @settings(max_examples=40, deadline=None)
@@ -180,7 +180,7 @@ def test_the_signal_that_moved_has_the_largest_share(family: str) -> None:
     """Shares sum to 1, and the signal that is far outside, above or below, has the largest."""
     rows = np.zeros((10, 16), np.float32)
     rows[np.arange(10), np.arange(10)] = 2.0 if family == "conformal" else [2.0, -2.0] * 5
-    shares = detector(family, 10, late=False).contributions(rows)
+    shares = detector(family, 10, faulty=False).contributions(rows)
     assert np.allclose(shares.sum(axis=1), 1.0, atol=1e-5)
     assert (shares.argmax(axis=1) == np.arange(10)).mean() >= 0.9
 
@@ -214,8 +214,8 @@ def test_a_reading_on_a_cut_takes_the_same_branch() -> None:
 @pytest.mark.parametrize("family", ["isolation-forest", "autoencoder"])
 def test_a_score_is_in_nats(family: str) -> None:
     """Without labels a tenth of the healthy lies above ln 10, half above ln 2, and none below 0."""
-    made = evidence(10, late=False)
-    score = detector(family, 10, late=False).score(made.features[made.healthy].astype(np.float32))
+    made = evidence(10, faulty=False)
+    score = detector(family, 10, faulty=False).score(made.features[made.healthy].astype(np.float32))
     assert np.mean(score > np.log(10)) == pytest.approx(0.1, abs=0.01)
     assert np.mean(score > np.log(2)) == pytest.approx(0.5, abs=0.01)
     assert score.min() >= 0
@@ -257,7 +257,7 @@ def test_wide_features_have_the_same_bits_in_every_batch(family: str, signals: i
 @pytest.mark.parametrize("family", ["pca", "autoencoder"])
 def test_a_signal_is_responsible_for_each_of_its_columns(family: str) -> None:
     """By closed form, a signal that moved in some block, whichever, has the largest share."""
-    made = six_blocks(4)._replace(late=np.zeros(2_000, np.bool_))
+    made = six_blocks(4)._replace(faulty=np.zeros(2_000, np.bool_))
     served = OnnxDetector(FAMILIES[family].fit(made).onnx, ["a", "b", "c", "d"])
     assert made.median is not None
     rows = np.tile(made.median.astype(np.float32), (24, 1))
@@ -269,7 +269,7 @@ def test_a_signal_is_responsible_for_each_of_its_columns(family: str) -> None:
 
 def test_a_forest_on_wide_features_names_the_signal_that_moved() -> None:
     """Without a closed form, a signal that moved in all its columns has nearly the whole share."""
-    made = six_blocks(4)._replace(late=np.zeros(2_000, np.bool_))
+    made = six_blocks(4)._replace(faulty=np.zeros(2_000, np.bool_))
     served = OnnxDetector(FAMILIES["isolation-forest"].fit(made).onnx, ["a", "b", "c", "d"])
     assert made.median is not None
     rows = np.tile(made.median.astype(np.float32), (4, 1))
@@ -326,14 +326,14 @@ def test_a_reading_on_a_cut_of_boosted_trees_takes_the_same_branch() -> None:
 
 
 def test_a_boosted_label_term_is_small_and_capped() -> None:
-    """It adds between 0 and 3 nats to the family's own score, and tells the late from the healthy."""
+    """It adds between 0 and 3 nats to the family's own score, and tells the faulty from the healthy."""
     made = evidence(10)
     rows = made.features.astype(np.float32)
-    own = detector("distance", 10, late=False).score(rows)
+    own = detector("distance", 10, faulty=False).score(rows)
     added = served_as(fitted_boosting("distance", 10), 10).score(rows) - own
     assert added.min() >= -1e-4
     assert added.max() <= 3.0 + 1e-4
-    assert added[made.late].mean() > 2.5
+    assert added[made.faulty].mean() > 2.5
     assert added[made.healthy].mean() < 1.0
 
 
@@ -341,5 +341,5 @@ def test_a_boosted_label_term_asks_for_a_threshold_from_validation_vehicles() ->
     """Trees remember what they were fitted on; where no fault is known there are none, and nothing is asked."""
     assert fitted_boosting("distance", 10).threshold_from == "validation"
     assert fitted("distance", 10).threshold_from == "all"
-    without = evidence(10, late=False)._replace(label_term="boosting")
+    without = evidence(10, faulty=False)._replace(label_term="boosting")
     assert FAMILIES["distance"].fit(without).threshold_from == "all"

@@ -12,14 +12,14 @@ Floats = NDArray[np.float64]
 
 
 class Evidence(NamedTuple):
-    """What a family is fitted on: `features` [n, width] of training vehicles past burn-in, `healthy` [n],
-    `late` [n] (unknown or fault, of vehicles with a confirmed fault), `faultless` [n] (healthy, of the others), `noise`
-    [d, d] the covariance of single readings, `weight` of one in the evidence, `signals` d, `seed` of whatever is drawn;
-    `blocks` of d columns (1, or 6 of wide features, 4 of conformal ones); and which `label_term` is asked for."""
+    """What a family is fitted on: `features` [n, width] of training vehicles past burn-in, `healthy` [n], `faulty` [n]
+    (inside a confirmed fault), `faultless` [n] (healthy, of vehicles that have none), `noise` [d, d] the covariance of
+    single readings, `weight` of one in the evidence, `signals` d, `seed` of what is drawn; `blocks` of d columns (1,
+    or 6 of wide features, 4 of conformal ones); and which `label_term` is asked for."""
 
     features: Floats
     healthy: NDArray[np.bool_]
-    late: NDArray[np.bool_]
+    faulty: NDArray[np.bool_]
     faultless: NDArray[np.bool_]
     noise: Floats
     weight: float

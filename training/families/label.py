@@ -15,13 +15,13 @@ from training.graph import Graph
 from training.tail import Tail, fit_tail
 
 CLIP = 15.0
-FEWEST_LATE = 30
+FEWEST_FAULTY = 30
 LEAST_TAIL = 0.1
 """In log-odds. Boosting can give all healthy readings it saw the same few odds, which would make any step a leap."""
 
 
 class Logistic(NamedTuple):
-    """Logistic regression of "late" on scaled evidence, small and capped: alone it is blind to new faults."""
+    """Logistic regression of "faulty" on scaled evidence, small and capped: alone it is blind to new faults."""
 
     weight: Floats
     scale: Floats
@@ -47,7 +47,7 @@ class Logistic(NamedTuple):
 
 
 class Boosting(NamedTuple):
-    """Boosted trees of "late" (Friedman 2001, on histograms): they may bend, and so count half and up to 3 nats.
+    """Boosted trees of "faulty" (Friedman 2001, on histograms): they may bend, and so count half and up to 3 nats.
 
     `tail` is of the log-odds less `upper`, the 90 % point of the healthy ones, so that they keep their digits near it.
     """
@@ -84,18 +84,18 @@ def with_label_term(graph: Graph, own: str, nats: Callable[[Floats], Floats], ev
 
 
 def _fit(evidence: Evidence) -> Logistic | Boosting | None:
-    if evidence.label_term == "none" or evidence.late.sum() < FEWEST_LATE:
+    if evidence.label_term == "none" or evidence.faulty.sum() < FEWEST_FAULTY:
         return None
     return _fit_boosting(evidence) if evidence.label_term == "boosting" else fit_logistic(evidence)
 
 
 def fit_logistic(evidence: Evidence) -> Logistic:
-    """The logistic label term of the readings that are healthy and late."""
+    """The logistic label term of the readings that are healthy and in a confirmed fault."""
     healthy = evidence.features[evidence.healthy]
     scale = np.where(healthy.std(axis=0) > 0, healthy.std(axis=0), 1.0)
-    chosen = evidence.healthy | evidence.late
+    chosen = evidence.healthy | evidence.faulty
     inputs = np.clip(evidence.features / scale, -CLIP, CLIP)
-    fit = LogisticRegression(C=0.1, max_iter=1_000).fit(inputs[chosen], evidence.late[chosen])
+    fit = LogisticRegression(C=0.1, max_iter=1_000).fit(inputs[chosen], evidence.faulty[chosen])
     odds = inputs[evidence.healthy] @ fit.coef_[0] + fit.intercept_[0]
     return Logistic(fit.coef_[0], scale, float(fit.intercept_[0]), fit_tail(odds, "label term"))
 
@@ -103,10 +103,10 @@ def fit_logistic(evidence: Evidence) -> Logistic:
 def _fit_boosting(evidence: Evidence) -> Boosting:
     """100 trees of at most 4 leaves, at least 50 readings in each: larger ones remember the vehicles."""
     columns = evidence.columns
-    chosen = evidence.healthy | evidence.late
+    chosen = evidence.healthy | evidence.faulty
     fit = HistGradientBoostingClassifier(
         max_leaf_nodes=4, min_samples_leaf=50, early_stopping=False, random_state=evidence.seed
-    ).fit(evidence.features[chosen, :columns], evidence.late[chosen])
+    ).fit(evidence.features[chosen, :columns], evidence.faulty[chosen])
 
     def odds(features: Floats) -> Floats:
         return np.asarray(fit.decision_function(features[:, :columns]))

@@ -18,7 +18,7 @@ from anomaly.feedback.history import HEALTHY, UNKNOWN
 from anomaly.fleet import Fleet
 from anomaly.registry import safety
 from anomaly.registry.probe import probe
-from training.backtest import backtest
+from training.backtest import Before, backtest
 from training.figures import Decided, Figures, found_faults, headline
 from training.fit import PARITY, Trained
 from training.gate import MOST_FALSE_ALARMS, Report, judge
@@ -81,15 +81,17 @@ class Candidate(NamedTuple):
 
 
 def gates(fleet: Fleet, frame: Frame, champion: Model, candidate: Candidate, past: tuple[History, int]) -> Gates:
-    """Replay `past` = (history, since) with both models; the figures are of what came at or after `since`, the
-    canaries of all of it."""
+    """Replay `past` = (history, since) with both models; the figures are of what came at or after `since`, before which
+    the champion was in charge; the canaries of all of it."""
     history, since = past
     old, new = (backtest(fleet, frame, model, history).decided for model in (champion, candidate.model))
-    replay = judge(fleet, newest(old, since), newest(new, since))
+    taken_over = backtest(fleet, frame, candidate.model, history, Before(champion, since)).decided
+    recent = newest(old, since), newest(taken_over, since)
+    replay = judge(fleet, *recent)
     report = Gates(
         reasons=[],
         replay=replay,
-        cohorts=list(_cohorts(fleet, history, newest(old, since), newest(new, since))),
+        cohorts=list(_cohorts(fleet, history, *recent)),
         canaries=_canaries(fleet, history, old, new),
         parity=candidate.parity,
         latency_us=(latency_us(champion, frame), latency_us(candidate.model, frame)),

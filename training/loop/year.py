@@ -230,7 +230,7 @@ class Course:
         return [*told, *waiting]
 
     def _passes(self, day: int, challenger: Model, past: Windows) -> bool:
-        report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest)
+        report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest, past.since)
         if not report.passed:
             self._say(day, "refused", "; ".join(report.reasons))
         return report.passed
@@ -254,7 +254,7 @@ class Course:
         two that cost the same, the one that knows the newer past is kept."""
         told = self.world.events, self._reported(now)
         past = windows(self.world.fleet, self._archive(now), told, now - 1, SPANS._replace(holdout_days=MAX_DAYS))
-        report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest)
+        report = gate(self.world.fleet, self.frame, self.champion, challenger, past.newest, past.since)
         said = f"paired replay of the experiment's days: worse in {report.probability_worse:.0%} of samples"
         better = report.passed and report.probability_worse <= 0.5
         return ("promoted" if better else "held"), "; ".join([said, *report.reasons])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.engine.frame import Frame
-from anomaly.feedback.history import HEALTHY
+from anomaly.feedback.history import FAULT, HEALTHY
 from training.families import Evidence
 from training.families.label import fit_logistic
 from training.figures import Decided, headline, vehicle_days
@@ -195,12 +195,12 @@ def label_term_alone(both: Both) -> Scored:
     signals = past.evidence.shape[1]
     fitted = np.isin(past.codes, [code for code, who in enumerate(case.past.names) if who in set(case.split.train)])
     ill = np.isin(past.codes, [fault.code for fault in case.past.faults])
-    late = past.warm & (past.health != HEALTHY) & ill
+    faulty = past.warm & (past.health == FAULT)
     evidence = Evidence(
-        past.evidence, past.healthy, late, past.healthy & ~ill, np.eye(signals), 1.0, signals, case.seed
+        past.evidence, past.healthy, faulty, past.healthy & ~ill, np.eye(signals), 1.0, signals, case.seed
     )
     chosen = evidence._replace(
-        features=evidence.features[fitted], healthy=evidence.healthy[fitted], late=evidence.late[fitted]
+        features=evidence.features[fitted], healthy=evidence.healthy[fitted], faulty=evidence.faulty[fitted]
     )
     term = fit_logistic(chosen)
     return term.alone(past.evidence), term.alone(both.test.evidence)
