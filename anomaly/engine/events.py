@@ -10,7 +10,8 @@ class Action(IntEnum):
     """What an event does, before its vehicle's first reading with `ts` at or after its own.
 
     RESTART: the baseline of its signals is learned again. UNDO: the baseline before the restart `undoes` is back.
-    BEGIN and END of maintenance: no alarm and no learning between them. CONFIRM a fault: no learning until it is over.
+    BEGIN and END of maintenance: no alarm and no learning between them. CONFIRM a fault that lasted to `until`: no
+    learning until it is over, and nothing at all if the baseline began again since.
     ANSWER: a lasting shift is answered, a confirmed fault over. ACCEPT: both, and a restart. RETIRE: silence is meant.
     DISMISS: as ANSWER, and if the vehicle is in alarm since `until` or before, what is normal moves by the evidence.
     """
@@ -32,7 +33,7 @@ RESTARTS = (Action.RESTART, Action.ACCEPT, Action.DISMISS)
 
 class Event(NamedTuple):
     """`id` tells it from others, `signals` are positions of those it is about (none: all), `undoes` another's id,
-    `until` the latest begin of an episode that is dismissed."""
+    `until` the latest begin of an episode that is dismissed, or the last time at which a confirmed fault was seen."""
 
     id: str
     vehicle: str

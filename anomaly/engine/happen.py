@@ -153,7 +153,7 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
         note = BEGAN_AGAIN
     elif action in (BEGIN, END, RETIRE):
         note = maintain(slot, action, state)
-    elif action == CONFIRM:
+    elif action == CONFIRM and waiting.until[event] > state.i8[slot, RESTARTED]:
         state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
     elif action == DISMISS:
         note = dismiss(slot, event, burn_in, state, waiting)

@@ -174,9 +174,9 @@ class Readings(NamedTuple):
 
 class Waiting(NamedTuple):
     """Events that wait: `ts`, `after` (the position of the vehicle's next one, -1: none), `action`, `signals`
-    bool[n, d] that it is about; `until`, the latest begin of an episode that is dismissed; `undoes`, the row of `kept`
-    that an undo puts back (-1: none); `kept` float32[n, d], the baseline before a restart (NaN: none, or not its
-    signal), and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
+    bool[n, d] that it is about; `until`, the latest begin of an episode that is dismissed, or the last time of a fault;
+    `undoes`, the row of `kept` that an undo puts back (-1: none); `kept` float32[n, d], the baseline before a restart
+    (NaN: none, or not its signal), and `kept_ts`, the time of that restart (NEVER: there was no baseline)."""
 
     ts: NDArray[np.int64]
     after: NDArray[np.int32]

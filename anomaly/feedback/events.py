@@ -29,7 +29,8 @@ def events_of(fleet: Fleet, record: VehicleEvent | Label) -> list[Event]:
     A service, firmware or sensor event starts the baseline again, of the signals that `[baseline.signals]` names for
     it; maintenance lasts from `ts` to `until`, without that to the next restart; an `undo` takes back what `undoes`
     names. A confirmed fault ends learning until it is `fixed`; that and "normal since" accept how the vehicle is
-    now, "no fault" only if it is still in the alarm that the label is about. Any label answers a lasting shift.
+    now, "no fault" only if it is still in the alarm that the label is about. A fault that a restart came after is over,
+    however late it is told of. Any label answers a lasting shift.
     """
     return list(_of_event(fleet, record) if isinstance(record, VehicleEvent) else _of_label(fleet, record))
 
@@ -55,7 +56,7 @@ def _of_label(fleet: Fleet, label: Label) -> Iterator[Event]:
     action = _VERDICTS[label.verdict]
     if action in (Action.ACCEPT, Action.DISMISS) and "no_fault" not in fleet.baseline.restart_on:
         action = Action.ANSWER
-    until = label.end if action == Action.DISMISS else 0
+    until = label.end if action in (Action.DISMISS, Action.CONFIRM) else 0
     yield Event(event_id(label), label.vehicle, label.reported_at, action, until=until)
 
 

@@ -166,7 +166,8 @@ class Vehicle:
         elif event.action == Action.END:
             self.maintenance = max(self.maintenance - 1, 0)
         elif event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT):
-            self.confirmed = event.action == Action.CONFIRM
+            over = event.until <= self.restarted
+            self.confirmed = event.action == Action.CONFIRM and (self.confirmed or not over)
         again = event.action == Action.UNDO or (event.action in (Action.RESTART, Action.ACCEPT) and not superseded)
         if event.action == Action.DISMISS:
             self.confirmed = False

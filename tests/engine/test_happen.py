@@ -100,7 +100,7 @@ def test_nothing_is_learned_while_a_fault_is_confirmed() -> None:
     """The threshold rests until the answer, and so does the baseline of a signal that learns it again."""
     engine = world.engine()
     engine.decide(readings([NORMAL] * 20))
-    engine.add_events([Event("s", "v0", 200, signals=(2,)), Event("c", "v0", 220, Action.CONFIRM)])
+    engine.add_events([Event("s", "v0", 200, signals=(2,)), Event("c", "v0", 220, Action.CONFIRM, until=220)])
     engine.decide(readings([NORMAL] * 2, start=200))
     before = world.record(engine)
     engine.decide(readings([NORMAL] * 20, start=220))
@@ -113,12 +113,22 @@ def test_nothing_is_learned_while_a_fault_is_confirmed() -> None:
     assert after.quantile != before.quantile
 
 
+def test_a_fault_that_is_told_of_after_its_repair_stops_nothing() -> None:
+    """The vehicle learns its new normal and is watched again, as if the label had come in time."""
+    for until, learned in ((199, True), (201, False)):
+        engine = world.engine()
+        engine.decide(readings([NORMAL] * 20))
+        engine.add_events([Event("repair", "v0", 200), Event("c", "v0", 210, Action.CONFIRM, until=until)])
+        engine.decide(readings([NORMAL] * 30, start=200))
+        assert bool(engine.decide(readings([WORN] * 10, start=500)).decisions.alarm.any()) is learned
+
+
 def test_a_restart_that_comes_too_late_ends_neither_maintenance_nor_a_confirmed_fault() -> None:
     """One that a later restart has superseded does nothing at all."""
     engine = world.engine()
     engine.decide(readings([NORMAL] * 20))
     engine.add_events(
-        [Event("e", "v0", 200), Event("m", "v0", 290, Action.BEGIN), Event("c", "v0", 290, Action.CONFIRM)]
+        [Event("e", "v0", 200), Event("m", "v0", 290, Action.BEGIN), Event("c", "v0", 290, Action.CONFIRM, until=290)]
     )
     engine.decide(readings([NORMAL] * 10, start=200))
     engine.add_events([Event("old", "v0", 150)])

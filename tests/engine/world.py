@@ -160,7 +160,7 @@ def _happen(vehicle: str, seed: int, span: int, count: int) -> Iterator[Event]:
         some = () if rng.random() < 0.4 else tuple(sorted(rng.choice(3, 1 + int(rng.integers(2)), replace=False)))
         signals = tuple(map(int, some)) if action == Action.RESTART else ()
         undoes = known[-1 if rng.random() < 0.8 else rng.integers(len(known))] if action == Action.UNDO else ""
-        until = ts - int(rng.integers(-1, 20)) * span // 200 if action == Action.DISMISS else 0
+        until = ts - int(rng.integers(-1, 20)) * span // 200 if action in (Action.CONFIRM, Action.DISMISS) else 0
         yield Event(name, vehicle, ts, action, signals, undoes, until)
         if action == Action.BEGIN:
             yield Event(name, vehicle, ts + span // 20, Action.END)
