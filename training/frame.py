@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 MOST_REGIMES = 12
 WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
+ROUNDS = 50
+"""Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -81,7 +83,7 @@ def fit_frame(
     regimes = _fit_regimes(values[healthy][:, signals:], seed)
     regime = regimes.of(values[:, signals:], codes)
     _require_values(fleet, values[healthy, :signals])
-    mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
+    mean, sd = _normal(values[healthy, :signals], regime[healthy], codes[healthy], len(regimes.center))
     if fleet.model.family == "conformal":
         return _conformal(fleet, regimes, mean, sd)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
@@ -211,20 +213,48 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
         raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
 
 
-def _normal(
-    values: Floats, regime: NDArray[np.int64], healthy: NDArray[np.bool_], regimes: int
-) -> tuple[Floats, Floats]:
-    """Healthy mean and spread of each signal in each regime; a regime seldom seen borrows the fleet's."""
-    every = values[healthy]
-    mean = np.tile(np.nanmean(every, axis=0), (regimes, 1))
-    sd = np.tile(np.nanstd(every, axis=0), (regimes, 1))
-    for r in range(regimes):
-        own = values[healthy & (regime == r)]
-        enough = np.isfinite(own).sum(axis=0) >= SMALLEST_REGIME
-        if enough.any():
-            mean[r, enough] = np.nanmean(own[:, enough], axis=0)
-            sd[r, enough] = np.nanstd(own[:, enough], axis=0)
+def _normal(values: Floats, regime: NDArray[np.int64], codes: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:
+    """Mean and spread of each signal in each regime, of healthy `values` [n, signals]; a regime seldom seen borrows the
+    fleet's.
+
+    Some vehicles see more of a regime than others do: mountains, or a warm region. The mean of a regime is that of the
+    average vehicle in it, by least squares of value = regime + vehicle (two-way fixed effects): else a vehicle that
+    comes into another regime would seem to change by as much as those differ who are mostly there. The spread is that
+    of the vehicles, the same in all regimes, with that of the readings beside it.
+    """
+    mean = np.tile(np.nanmean(values, axis=0), (regimes, 1))
+    sd = np.tile(np.nanstd(values, axis=0), (regimes, 1))
+    cell = codes * regimes + regime
+    for j in range(values.shape[1]):
+        there = np.isfinite(values[:, j])
+        x, where = values[there, j], cell[there]
+        cells = (int(codes.max()) + 1) * regimes
+        count, total = (_sums(where, w, cells).reshape(-1, regimes) for w in (np.ones(len(x)), x))
+        effect, own = _two_ways(count, total)
+        enough = count.sum(axis=0) >= SMALLEST_REGIME
+        rest = (x - effect[regime[there]] - own[codes[there]]) ** 2
+        within = np.bincount(regime[there], rest, regimes) / np.maximum(count.sum(axis=0), 1)
+        between = float((count.sum(axis=1) * own**2).sum() / max(len(x), 1))
+        mean[enough, j] = effect[enough]
+        sd[enough, j] = np.sqrt(between + within[enough])
     return mean, np.where(sd < 1e-6, 1.0, sd)
+
+
+def _sums(place: NDArray[np.int64], values: Floats, places: int) -> Floats:
+    """The sum of the `values` [n] at each of `places`."""
+    return np.bincount(place, values, places).astype(np.float64)
+
+
+def _two_ways(count: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Effects of regimes and of vehicles, these 0 in the mean over readings, from the `count` and `total` of values of
+    each vehicle in each regime [vehicles, regimes]: least squares by backfitting (Friedman and Stuetzle 1981)."""
+    of_vehicle, of_regime = np.maximum(count.sum(axis=1), 1), np.maximum(count.sum(axis=0), 1)
+    own = np.zeros(len(count))
+    for _ in range(ROUNDS):
+        effect = (total - count * own[:, None]).sum(axis=0) / of_regime
+        own = (total - count * effect).sum(axis=1) / of_vehicle
+    usual = float((count.sum(axis=1) * own).sum() / max(count.sum(), 1))
+    return effect + usual, own - usual
 
 
 def _fit_prior(

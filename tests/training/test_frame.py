@@ -43,3 +43,19 @@ def test_a_reading_without_regime_signals_is_in_the_regime_before() -> None:
     seldom = fitted(history)
     np.testing.assert_allclose(seldom.mean, always.mean, atol=0.05)
     np.testing.assert_allclose(seldom.sd, always.sd, rtol=0.05)
+
+
+def test_who_is_in_a_regime_does_not_change_what_is_normal_there() -> None:
+    """Vehicles whose offsets differ, and of which some are mostly in one regime and some in the other: a vehicle that
+    goes from one to the other does not seem to change, and its spread is the same in both."""
+    history = wearing()
+    rng = np.random.default_rng(0)
+    seldom = np.where(history.codes % 2 == 0, 0.1, 0.9)
+    load = (rng.random(len(seldom)) < seldom).astype(np.float64)
+    offset = np.where(history.codes % 2 == 0, 5.0, -5.0)
+    history.batch.values[:, 3] = load
+    history.batch.values[:, 0] = offset + 3.0 * load + rng.normal(0.0, 0.1, len(load))
+    frame = fitted(history)
+    low, high = (mean[0] for mean in frame.mean)
+    assert abs(high - low - 3.0) < 0.05
+    np.testing.assert_allclose([sd[0] for sd in frame.sd], 5.0, rtol=0.05)
