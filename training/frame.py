@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from anomaly.engine.frame import STATISTICS, Frame, OwnPast
+from anomaly.engine.frame import MOST_AWAY, STATISTICS, Frame, OwnPast
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 
@@ -16,6 +16,8 @@ WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
 ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
+LEAST_SQUARES = 0.1
+"""What is known beforehand of slopes: within three healthy spreads of a signal for one of a regime signal."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -41,6 +43,11 @@ class _Regimes:
         regime = np.empty(len(order), np.int64)
         regime[order] = np.where(latest >= begins, nearest[order][latest], 0)
         return regime
+
+    def away(self, values: Floats, regime: NDArray[np.int64]) -> Floats:
+        """How far readings are from the center of their regime in each regime signal, in spreads, MOST_AWAY at most."""
+        spreads = (values - self.center[regime]) / self.scale
+        return np.where(np.isfinite(spreads), np.clip(spreads, -MOST_AWAY, MOST_AWAY), 0.0)
 
     def reach(self, values: Floats) -> tuple[float, ...]:
         """How far readings lie from the center that is nearest to them, in spreads: a tenth beyond the farthest of each
@@ -83,9 +90,13 @@ def fit_frame(
     regimes = _fit_regimes(values[healthy][:, signals:], seed)
     regime = regimes.of(values[:, signals:], codes)
     _require_values(fleet, values[healthy, :signals])
-    mean, sd = _normal(values[healthy, :signals], regime[healthy], codes[healthy], len(regimes.center))
+    place = codes[healthy], regime[healthy], len(regimes.center)
     if fleet.model.family == "conformal":
-        return _conformal(fleet, regimes, mean, sd)
+        return _conformal(fleet, regimes, *_normal(values[healthy, :signals], *place))
+    away = regimes.away(values[:, signals:], regime)
+    slope = _slopes(values[healthy, :signals], away[healthy], *place)
+    values[:, :signals] -= explained(away, regime, slope)
+    mean, sd = _normal(values[healthy, :signals], *place)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
     noise = noise_covariance(z, codes, healthy)
     prior, gain, between = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
@@ -112,6 +123,7 @@ def fit_frame(
         step=_isolated_steps(z, codes, healthy),
         rhythm=rhythm,
         reach=regimes.reach(values[:, signals:]),
+        slope=tuple(map(_tuples, slope / sd[:, None, :])) if slope.size else (),
     )
 
 
@@ -154,8 +166,11 @@ def normalised(fleet: Fleet, frame: Frame, values: Floats, codes: NDArray[np.int
     """
     arrays, signals = frame.arrays(), len(frame.signals)
     values = _usable(fleet, values)
-    regime = _Regimes(arrays.center, 1.0 / arrays.inv_scale).of(values[:, signals:], codes)
+    regimes = _Regimes(arrays.center, 1.0 / arrays.inv_scale)
+    regime = regimes.of(values[:, signals:], codes)
     z = (values[:, :signals] - arrays.mean[regime]) * arrays.inv_sd[regime]
+    if arrays.slope.size:
+        z -= explained(regimes.away(values[:, signals:], regime), regime, arrays.slope)
     return np.where(np.isfinite(z), np.clip(z, -12, 12), np.nan)
 
 
@@ -213,7 +228,39 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
         raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
 
 
-def _normal(values: Floats, regime: NDArray[np.int64], codes: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:
+def explained(away: Floats, regime: NDArray[np.int64], slope: Floats) -> Floats:
+    """What regime signals that are `away` [n, c] from their center do to the signals [n, d], by `slope` [R, c, d]."""
+    return np.asarray(np.einsum("nc,ncd->nd", away, slope[regime]))
+
+
+def _slopes(values: Floats, away: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> Floats:
+    """What a spread of each regime signal does to each signal in each regime [R, c, d], by least squares on healthy
+    readings, shrunk where a regime signal hardly moves (ridge, Hoerl and Kennard 1970).
+
+    Readings are compared with others of the same vehicle in the same regime alone: how vehicles differ that live in
+    warm or cold places is no slope. In a place colder than any that the history shows, the slope goes on.
+    """
+    fields, signals = away.shape[1], values.shape[1]
+    slope = np.zeros((regimes, fields, signals))
+    for j in range(signals if fields else 0):
+        there = np.isfinite(values[:, j])
+        own, place = regime[there], codes[there] * regimes + regime[there]
+        x, steps = (_centred(each[there], place) for each in (values[:, j, None], away))
+        for r in range(regimes):
+            inside = steps[own == r]
+            squares = inside.T @ inside + LEAST_SQUARES * np.eye(fields)
+            slope[r, :, j] = np.linalg.solve(squares, inside.T @ x[own == r, 0])
+    return slope
+
+
+def _centred(values: Floats, place: NDArray[np.int64]) -> Floats:
+    """The columns of `values` less the mean of all rows at the same place."""
+    cells = int(place.max(initial=-1)) + 1
+    count = np.maximum(np.bincount(place, minlength=cells), 1)
+    return np.stack([x - (_sums(place, x, cells) / count)[place] for x in values.T], axis=1)
+
+
+def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:
     """Mean and spread of each signal in each regime, of healthy `values` [n, signals]; a regime seldom seen borrows the
     fleet's.
 

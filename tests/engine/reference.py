@@ -167,8 +167,14 @@ class Reference:
             return "step"
         return "stuck" if signal.stuck_after and vehicle.equal[j] >= signal.stuck_after else ""
 
+    def _explained(self, regime: int, place: list[float]) -> list[float]:
+        away = (np.array(place) - self.arrays.center[regime]) * self.arrays.inv_scale
+        away = np.where(np.isfinite(away), np.clip(away, -3.0, 3.0), 0.0)
+        return list(away @ self.arrays.slope[regime]) if self.frame.slope else [0.0] * len(self.signals)
+
     def _see(self, vehicle: Vehicle, values: list[float], period: int, warm: bool) -> Seen:
         d = len(self.signals)
+        explained = self._explained(vehicle.regime, values[d:])
         seen = Seen([], [], [], [], [(0.0, 0.0)] * d)
         for j, signal in enumerate(self.signals):
             seen.reasons.append(self._judge(vehicle, j, values[j]))
@@ -176,7 +182,7 @@ class Reference:
             if seen.reasons[j] == "missing":
                 fill = signal.missing
                 value = vehicle.last[j] if fill == "previous" else fill if isinstance(fill, float) else math.nan
-            z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j]
+            z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j] - explained[j]
             own = warm and j not in vehicle.learning_again
             usual = vehicle.baseline[j] if own else float(self.arrays.prior[j])
             shift = vehicle.cohort.shift(j, period) if vehicle.cohort else 0.0

@@ -24,6 +24,17 @@ def test_a_regime_that_training_has_not_seen_is_counted_and_judged_by_a_wider_th
     assert (far.decisions.score == near.decisions.score).all()
 
 
+def test_what_a_regime_signal_explains_is_no_evidence() -> None:
+    """Away from the middle of its regime a signal is expected elsewhere: there it is usual, and where it was is not."""
+    made = world.frame(slope=(((4.0, 0.0, 0.0),), ((0.0, 0.0, 0.0),)), cohort=None, period=0)
+    engine = world.engine(made=made)
+    engine.decide(readings([NORMAL] * 20))
+    assert not engine.decide(readings([(2.0, 10.0, -5.0, 0.25)] * 20, start=200)).decisions.alarm.any()
+    told = engine.decide(readings([(0.0, 10.0, -5.0, 0.25)] * 20, start=400))
+    assert told.decisions.alarm.any()
+    assert abs(told.evidence.expected[0, 0] - 2.0) < 0.1
+
+
 def test_a_jump_of_one_signal_alone_is_its_sensors_fault_and_never_learned() -> None:
     """It is masked, counted, named, and leaves what a gap would have left."""
     engine, gap = world.engine(made=FRAME), world.engine(made=FRAME)
