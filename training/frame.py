@@ -342,16 +342,24 @@ def shrunk(covariance: Floats) -> Floats:
 
 
 def _isolated_steps(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> tuple[float, ...]:
-    """How far from its evidence each signal may be before it is its sensor's fault: half as much again as the largest
-    step between healthy readings, of which each brings its noise, and 6 at least. Beyond 11, where readings are
-    clipped, nothing can be said: 0."""
+    """How far from its evidence a signal may jump before it is its sensor's fault: a quarter more than healthy steps
+    from one reading to the next, of which each brings its noise.
+
+    Of these all but one in 10,000 count, as nobody tells of every sensor that failed; all, where most are 0. A quarter
+    of a healthy spread at least, 6 where nothing ever moved; beyond 11, where readings are clipped, nothing can be
+    said: 0.
+    """
     order = np.argsort(codes, kind="stable")
     before, after = order[:-1], order[1:]
     pairs = (codes[before] == codes[after]) & healthy[before] & healthy[after]
-    steps = np.abs(z[after[pairs]] - z[before[pairs]])
-    largest = np.nan_to_num(np.nanmax(steps, axis=0, initial=0.0)) / np.sqrt(2)
-    limits = np.maximum(1.5 * largest, 6.0)
-    return tuple(np.where(limits > 11.0, 0.0, limits).tolist())
+    steps = np.nan_to_num(np.abs(z[after[pairs]] - z[before[pairs]]))
+    if not len(steps):
+        return tuple(6.0 for _ in range(z.shape[1]))
+    usual = np.quantile(steps, 0.9999, axis=0)
+    largest = np.where(usual > 0, usual, steps.max(axis=0)) / np.sqrt(2)
+    limits = np.where(largest > 0, np.maximum(1.25 * largest, 0.25), 6.0)
+    kept: list[float] = np.where(limits > 11.0, 0.0, limits).tolist()
+    return tuple(kept)
 
 
 def _tuples(matrix: Floats) -> tuple[tuple[float, ...], ...]:

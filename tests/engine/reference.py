@@ -214,17 +214,20 @@ class Reference:
         known = warm and j in vehicle.settled and j not in vehicle.learning_again
         if known and vehicle.silent[j] > self.fleet.quality.silent_after and seen.reasons[j] == "missing":
             seen.reasons[j] = "dropout"
+        if warm and seen.reasons[j] == "stuck":
+            vehicle.gathered[j] = Gathered()
 
     def _isolate(self, vehicle: Vehicle, seen: Seen) -> None:
-        far = [
-            j
-            for j, used in enumerate(seen.used)
-            if used
-            and j not in vehicle.learning_again
-            and abs(seen.deviation[j] - vehicle.gathered[j].evidence) > self.arrays.step[j]
-        ]
-        if len(far) == 1 and len(self.signals) > 2:
-            seen.used[far[0]], seen.reasons[far[0]] = False, "step"
+        known = [j for j, used in enumerate(seen.used) if used and j not in vehicle.learning_again]
+        away = {j: abs(seen.deviation[j] - vehicle.gathered[j].evidence) / self.arrays.step[j] for j in known}
+        near = {j for j in known if away[j] <= 0.5}
+        jumped = {j for j in known if away[j] > 1} & vehicle.tracked
+        far = jumped | (vehicle.suspect.intersection(known) - near)
+        alone = far if len(far) == 1 and len(self.signals) > 2 else set()
+        for j in alone:
+            seen.used[j], seen.reasons[j] = False, "step" if vehicle.silent[j] else "missing"
+        vehicle.tracked = vehicle.tracked.difference(known) | near
+        vehicle.suspect = (vehicle.suspect - near) | alone
 
     def _learn_again(self, vehicle: Vehicle, j: int) -> None:
         vehicle.gathered[j] = Gathered()

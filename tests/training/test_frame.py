@@ -78,3 +78,12 @@ def test_what_regime_signals_explain_is_taken_off_where_no_history_has_been_too(
     assert abs(colder - usual) < 0.2
     assert beyond < usual - 5.0
     assert np.isfinite(untold)
+
+
+def test_a_sensor_that_failed_and_nobody_told_of_it_does_not_excuse_the_next() -> None:
+    """How far a signal may jump comes from nearly all steps of the history, not from the largest."""
+    history = wearing(vehicles=500)
+    clean = fitted(history).step[0]
+    history.batch.values[5_000, 0] += 25.0
+    assert 0.0 < clean < 3.0
+    assert fitted(history).step[0] < 1.2 * clean
