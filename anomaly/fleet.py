@@ -48,7 +48,7 @@ class Signal(_Strict, frozen=True):
     min: float | None = None
     max: float | None = None
     max_step: Positive | None = None
-    stuck_after: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    stuck_after: Annotated[int, Meta(ge=0, le=16_000)] = 0
     """Equal values in a row that make the signal stuck; 0: never."""
     missing: Literal["skip", "previous"] | float = "skip"
 

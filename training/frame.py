@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from anomaly.engine.frame import STATISTICS, Frame, OwnPast
+from anomaly.engine.frame import MOST_AWAY, STATISTICS, Frame, OwnPast
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
 
@@ -14,6 +14,10 @@ Floats = NDArray[np.float64]
 MOST_REGIMES = 12
 WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
+ROUNDS = 50
+"""Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
+LEAST_SQUARES = 0.1
+"""What is known beforehand of slopes: within three healthy spreads of a signal for one of a regime signal."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -39,6 +43,11 @@ class _Regimes:
         regime = np.empty(len(order), np.int64)
         regime[order] = np.where(latest >= begins, nearest[order][latest], 0)
         return regime
+
+    def away(self, values: Floats, regime: NDArray[np.int64]) -> Floats:
+        """How far readings are from the center of their regime in each regime signal, in spreads, MOST_AWAY at most."""
+        spreads = (values - self.center[regime]) / self.scale
+        return np.where(np.isfinite(spreads), np.clip(spreads, -MOST_AWAY, MOST_AWAY), 0.0)
 
     def reach(self, values: Floats) -> tuple[float, ...]:
         """How far readings lie from the center that is nearest to them, in spreads: a tenth beyond the farthest of each
@@ -81,9 +90,13 @@ def fit_frame(
     regimes = _fit_regimes(values[healthy][:, signals:], seed)
     regime = regimes.of(values[:, signals:], codes)
     _require_values(fleet, values[healthy, :signals])
-    mean, sd = _normal(values[:, :signals], regime, healthy, len(regimes.center))
+    place = codes[healthy], regime[healthy], len(regimes.center)
     if fleet.model.family == "conformal":
-        return _conformal(fleet, regimes, mean, sd)
+        return _conformal(fleet, regimes, *_normal(values[healthy, :signals], *place))
+    away = regimes.away(values[:, signals:], regime)
+    slope = _slopes(values[healthy, :signals], away[healthy], *place)
+    values[:, :signals] -= explained(away, regime, slope)
+    mean, sd = _normal(values[healthy, :signals], *place)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
     noise = noise_covariance(z, codes, healthy)
     prior, gain, between = _fit_prior(z, codes, noise, fleet.baseline.burn_in)
@@ -110,6 +123,7 @@ def fit_frame(
         step=_isolated_steps(z, codes, healthy),
         rhythm=rhythm,
         reach=regimes.reach(values[:, signals:]),
+        slope=tuple(map(_tuples, slope / sd[:, None, :])) if slope.size else (),
     )
 
 
@@ -152,8 +166,11 @@ def normalised(fleet: Fleet, frame: Frame, values: Floats, codes: NDArray[np.int
     """
     arrays, signals = frame.arrays(), len(frame.signals)
     values = _usable(fleet, values)
-    regime = _Regimes(arrays.center, 1.0 / arrays.inv_scale).of(values[:, signals:], codes)
+    regimes = _Regimes(arrays.center, 1.0 / arrays.inv_scale)
+    regime = regimes.of(values[:, signals:], codes)
     z = (values[:, :signals] - arrays.mean[regime]) * arrays.inv_sd[regime]
+    if arrays.slope.size:
+        z -= explained(regimes.away(values[:, signals:], regime), regime, arrays.slope)
     return np.where(np.isfinite(z), np.clip(z, -12, 12), np.nan)
 
 
@@ -211,20 +228,80 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
         raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
 
 
-def _normal(
-    values: Floats, regime: NDArray[np.int64], healthy: NDArray[np.bool_], regimes: int
-) -> tuple[Floats, Floats]:
-    """Healthy mean and spread of each signal in each regime; a regime seldom seen borrows the fleet's."""
-    every = values[healthy]
-    mean = np.tile(np.nanmean(every, axis=0), (regimes, 1))
-    sd = np.tile(np.nanstd(every, axis=0), (regimes, 1))
-    for r in range(regimes):
-        own = values[healthy & (regime == r)]
-        enough = np.isfinite(own).sum(axis=0) >= SMALLEST_REGIME
-        if enough.any():
-            mean[r, enough] = np.nanmean(own[:, enough], axis=0)
-            sd[r, enough] = np.nanstd(own[:, enough], axis=0)
+def explained(away: Floats, regime: NDArray[np.int64], slope: Floats) -> Floats:
+    """What regime signals that are `away` [n, c] from their center do to the signals [n, d], by `slope` [R, c, d]."""
+    return np.asarray(np.einsum("nc,ncd->nd", away, slope[regime]))
+
+
+def _slopes(values: Floats, away: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> Floats:
+    """What a spread of each regime signal does to each signal in each regime [R, c, d], by least squares on healthy
+    readings, shrunk where a regime signal hardly moves (ridge, Hoerl and Kennard 1970).
+
+    Readings are compared with others of the same vehicle in the same regime alone: how vehicles differ that live in
+    warm or cold places is no slope. In a place colder than any that the history shows, the slope goes on.
+    """
+    fields, signals = away.shape[1], values.shape[1]
+    slope = np.zeros((regimes, fields, signals))
+    for j in range(signals if fields else 0):
+        there = np.isfinite(values[:, j])
+        own, place = regime[there], codes[there] * regimes + regime[there]
+        x, steps = (_centred(each[there], place) for each in (values[:, j, None], away))
+        for r in range(regimes):
+            inside = steps[own == r]
+            squares = inside.T @ inside + LEAST_SQUARES * np.eye(fields)
+            slope[r, :, j] = np.linalg.solve(squares, inside.T @ x[own == r, 0])
+    return slope
+
+
+def _centred(values: Floats, place: NDArray[np.int64]) -> Floats:
+    """The columns of `values` less the mean of all rows at the same place."""
+    cells = int(place.max(initial=-1)) + 1
+    count = np.maximum(np.bincount(place, minlength=cells), 1)
+    return np.stack([x - (_sums(place, x, cells) / count)[place] for x in values.T], axis=1)
+
+
+def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:
+    """Mean and spread of each signal in each regime, of healthy `values` [n, signals]; a regime seldom seen borrows the
+    fleet's.
+
+    Some vehicles see more of a regime than others do: mountains, or a warm region. The mean of a regime is that of the
+    average vehicle in it, by least squares of value = regime + vehicle (two-way fixed effects): else a vehicle that
+    comes into another regime would seem to change by as much as those differ who are mostly there. The spread is that
+    of the vehicles, the same in all regimes, with that of the readings beside it.
+    """
+    mean = np.tile(np.nanmean(values, axis=0), (regimes, 1))
+    sd = np.tile(np.nanstd(values, axis=0), (regimes, 1))
+    cell = codes * regimes + regime
+    for j in range(values.shape[1]):
+        there = np.isfinite(values[:, j])
+        x, where = values[there, j], cell[there]
+        cells = (int(codes.max()) + 1) * regimes
+        count, total = (_sums(where, w, cells).reshape(-1, regimes) for w in (np.ones(len(x)), x))
+        effect, own = _two_ways(count, total)
+        enough = count.sum(axis=0) >= SMALLEST_REGIME
+        rest = (x - effect[regime[there]] - own[codes[there]]) ** 2
+        within = np.bincount(regime[there], rest, regimes) / np.maximum(count.sum(axis=0), 1)
+        between = float((count.sum(axis=1) * own**2).sum() / max(len(x), 1))
+        mean[enough, j] = effect[enough]
+        sd[enough, j] = np.sqrt(between + within[enough])
     return mean, np.where(sd < 1e-6, 1.0, sd)
+
+
+def _sums(place: NDArray[np.int64], values: Floats, places: int) -> Floats:
+    """The sum of the `values` [n] at each of `places`."""
+    return np.bincount(place, values, places).astype(np.float64)
+
+
+def _two_ways(count: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Effects of regimes and of vehicles, these 0 in the mean over readings, from the `count` and `total` of values of
+    each vehicle in each regime [vehicles, regimes]: least squares by backfitting (Friedman and Stuetzle 1981)."""
+    of_vehicle, of_regime = np.maximum(count.sum(axis=1), 1), np.maximum(count.sum(axis=0), 1)
+    own = np.zeros(len(count))
+    for _ in range(ROUNDS):
+        effect = (total - count * own[:, None]).sum(axis=0) / of_regime
+        own = (total - count * effect).sum(axis=1) / of_vehicle
+    usual = float((count.sum(axis=1) * own).sum() / max(count.sum(), 1))
+    return effect + usual, own - usual
 
 
 def _fit_prior(
@@ -265,16 +342,24 @@ def shrunk(covariance: Floats) -> Floats:
 
 
 def _isolated_steps(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> tuple[float, ...]:
-    """How far from its evidence each signal may be before it is its sensor's fault: half as much again as the largest
-    step between healthy readings, of which each brings its noise, and 6 at least. Beyond 11, where readings are
-    clipped, nothing can be said: 0."""
+    """How far from its evidence a signal may jump before it is its sensor's fault: a quarter more than healthy steps
+    from one reading to the next, of which each brings its noise.
+
+    Of these all but one in 10,000 count, as nobody tells of every sensor that failed; all, where most are 0. A quarter
+    of a healthy spread at least, 6 where nothing ever moved; beyond 11, where readings are clipped, nothing can be
+    said: 0.
+    """
     order = np.argsort(codes, kind="stable")
     before, after = order[:-1], order[1:]
     pairs = (codes[before] == codes[after]) & healthy[before] & healthy[after]
-    steps = np.abs(z[after[pairs]] - z[before[pairs]])
-    largest = np.nan_to_num(np.nanmax(steps, axis=0, initial=0.0)) / np.sqrt(2)
-    limits = np.maximum(1.5 * largest, 6.0)
-    return tuple(np.where(limits > 11.0, 0.0, limits).tolist())
+    steps = np.nan_to_num(np.abs(z[after[pairs]] - z[before[pairs]]))
+    if not len(steps):
+        return tuple(6.0 for _ in range(z.shape[1]))
+    usual = np.quantile(steps, 0.9999, axis=0)
+    largest = np.where(usual > 0, usual, steps.max(axis=0)) / np.sqrt(2)
+    limits = np.where(largest > 0, np.maximum(1.25 * largest, 0.25), 6.0)
+    kept: list[float] = np.where(limits > 11.0, 0.0, limits).tolist()
+    return tuple(kept)
 
 
 def _tuples(matrix: Floats) -> tuple[tuple[float, ...], ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly.errors import ModelError
 
 VERSION = 2
+MOST_AWAY = 3.0
 Features = Literal["evidence", "wide", "conformal"]
 BLOCKS: dict[Features, tuple[str, ...]] = {
     "evidence": ("evidence",),
@@ -29,6 +30,7 @@ class FrameArrays(NamedTuple):
     inv_scale: NDArray[np.float64]
     mean: NDArray[np.float64]
     inv_sd: NDArray[np.float64]
+    slope: NDArray[np.float64]
     prior: NDArray[np.float32]
     gain: NDArray[np.float32]
     burn_in: int
@@ -75,6 +77,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     fault (0: any). `rhythm` is the 99 % point of the ticks between two readings of a vehicle (0: silence is no matter).
     `reach[r]` is how far from center r, in spreads, a reading may be before its regime is one that training has not
     seen (empty: as far as it likes); thresholds are half as much again there. `own_past` is of conformal features.
+    `slope[r][c]` is what a spread of regime signal c, away from center r, does to the signals there, in their healthy
+    spreads (empty: nothing). Beyond MOST_AWAY spreads it does no more.
     """
 
     signals: tuple[str, ...]
@@ -97,6 +101,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     rhythm: float = 0.0
     reach: tuple[float, ...] = ()
     own_past: OwnPast = OwnPast()
+    slope: tuple[tuple[tuple[float, ...], ...], ...] = ()
     version: int = VERSION
 
     @property
@@ -119,10 +124,11 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The artefact's bytes; its digest is their SHA-256. What older frames do not have is left out where it says
-        nothing: an empty `reach`, a plain `own_past`."""
+        nothing: an empty `reach` or `slope`, a plain `own_past`."""
         fields = msgspec.to_builtins(self)
-        if not self.reach:
-            del fields["reach"]
+        for name in ("reach", "slope"):
+            if not fields[name]:
+                del fields[name]
         if self.own_past == OwnPast():
             del fields["own_past"]
         return msgspec.json.encode(fields)
@@ -151,6 +157,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             inv_scale=1.0 / np.array(self.scale, np.float64).reshape(fields),
             mean=np.array(self.mean, np.float64).reshape(regimes, signals),
             inv_sd=1.0 / np.array(self.sd, np.float64).reshape(regimes, signals),
+            slope=np.array(self.slope, np.float64).reshape(regimes, fields if self.slope else 0, signals),
             prior=np.array(self.prior, np.float32),
             gain=np.array(self.gain, np.float32).reshape(signals, signals),
             burn_in=self.burn_in,

@@ -30,6 +30,9 @@ CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED, GROWN = 1, 2, 4, 8,
 IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE, UNSEEN = 1, 2, 4, 8, 16, 32, 64, 128
 DISMISSED, MOVED = 256, 512
 
+# Bits of `equal`: equal values in a row, whether the last value was near what was expected, and whether the signal
+# jumped alone and is not back yet.
+EQUAL, TRACKED, SUSPECT = np.uint16(0x3FFF), np.uint16(0x4000), np.uint16(0x8000)
 RELEARNING = 255  # readings since a signal was last seen, where it learns its baseline again
 SETTLED = 65_535  # readings of a signal in burn-in, once that is over and the signal was seen in it
 BORN_FROM = 10  # the first reading at which a vehicle can be found born ill
@@ -83,9 +86,9 @@ class Limits(NamedTuple):
 class Places(NamedTuple):
     """Where a record's rows of d values begin: float32 columns (baseline, in burn-in its sums; evidence; last value;
     then, if the features are wide, the fast and the slow mean, the variance and the deviation before; then, if abrupt
-    faults are looked for, their quick evidence), uint16 columns (equal values in a row; readings in burn-in), a byte
-    column (readings since last seen); the float32 columns of conformal features, first and end; the byte at which the
-    episode of abrupt faults begins; and its bytes in all."""
+    faults are looked for, their quick evidence), uint16 columns (equal values in a row, with two bits of jumps;
+    readings in burn-in), a byte column (readings since last seen); the float32 columns of conformal features, first and
+    end; the byte at which the episode of abrupt faults begins; and its bytes in all."""
 
     baseline: int
     evidence: int

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anomaly.compile import kernel, part, prefetch
 from anomaly.engine.baseline import birth, forget, in_episode, own_baseline, relearn
 from anomaly.engine.conformal import conform
-from anomaly.engine.frame import FrameArrays
+from anomaly.engine.frame import MOST_AWAY, FrameArrays
 from anomaly.engine.happen import happen
 from anomaly.engine.layout import (
     BORN_FROM,
@@ -169,6 +169,20 @@ def is_unseen(values: NDArray[np.float32], i: int, regime: int, frame: FrameArra
 
 
 @part
+def explain(i: int, regime: int, values: NDArray[np.float32], frame: FrameArrays, out: Observed) -> None:
+    """Into `center`: what the regime signals of reading i, as far as they are from the middle of their regime, do."""
+    signals = frame.prior.shape[0]
+    for j in range(signals):
+        out.center[i, j] = F4(0.0)
+    for c in range(frame.slope.shape[1]):
+        x = np.float64(values[i, signals + c])
+        away = (x - frame.center[regime, c]) * frame.inv_scale[c]
+        away = min(max(away, -MOST_AWAY), MOST_AWAY) if np.isfinite(x) else np.float64(0.0)
+        for j in range(signals):
+            out.center[i, j] += F4(away * frame.slope[regime, c, j])
+
+
+@part
 def compare(
     i: int,
     slot: int,
@@ -183,11 +197,12 @@ def compare(
     signals = frame.prior.shape[0]
     at = state.at
     cohort, regime = state.i4[slot, COHORT], state.u1[slot, REGIME]
+    explain(i, regime, values, frame, out)
     for j in range(signals):
         filled = state.f4[slot, at.last + j] if limits.previous[j] else limits.fill[j]
         value = filled if out.reason[i, j] == MISSING else values[i, j]
         used = out.reason[i, j] <= MISSING and np.isfinite(value)
-        z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j])
+        z = F4((np.float64(value) - frame.mean[regime, j]) * frame.inv_sd[regime, j]) - out.center[i, j]
         out.scratch[0, j] = min(max(z, -CLIP), CLIP) if used else F4(0.0)
         out.scratch[3, j] = F4(1.0) if used else F4(0.0)
     if state.i4[slot, COUNT] >= frame.burn_in:
@@ -200,11 +215,11 @@ def compare(
     if cohort >= 0:
         for j in range(signals):
             shift = cohorts.shift[cohort, cohorts.calendar[USED], j]
-            out.center[i, j] = out.scratch[2, j] + shift
+            out.center[i, j] += out.scratch[2, j] + shift
             out.scratch[1, j] = out.scratch[0, j] - shift - out.scratch[2, j]
     else:
         for j in range(signals):
-            out.center[i, j] = out.scratch[2, j]
+            out.center[i, j] += out.scratch[2, j]
             out.scratch[1, j] = out.scratch[0, j] - out.scratch[2, j]
 
 

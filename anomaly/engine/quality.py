@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import part, rare
+from anomaly.engine.baseline import forget
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD_RUN,
     AHEAD_SLOT,
     AHEAD_TS,
     DROPOUT,
+    EQUAL,
     F4,
     HEARD,
     LAST_TS,
@@ -23,6 +25,8 @@ from anomaly.engine.layout import (
     SETTLED,
     STEP,
     STUCK,
+    SUSPECT,
+    TRACKED,
     Limits,
     Observed,
     State,
@@ -67,9 +71,10 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
     at = state.at
     found = np.uint8(0)
     for j in range(signals):
-        value, last, equal = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
+        value, last, word = values[i, j], state.f4[slot, at.last + j], state.u2[slot, at.equal + j]
+        equal = np.uint16(word & EQUAL)
         inside = np.isfinite(value) and value >= limits.low[j] and value <= limits.high[j]
-        more = equal + np.uint16(1) if equal < 65_535 else equal
+        more = equal + np.uint16(1) if equal < EQUAL else equal
         again = np.uint16(more) if value == last else np.uint16(0)
         stuck = limits.stuck_after[j] > 0 and np.int64(again) >= limits.stuck_after[j]
         reason = np.uint8(STUCK) if stuck else np.uint8(0)
@@ -77,7 +82,7 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
         reason = reason if inside else np.uint8(RANGE)
         reason = reason if np.isfinite(value) else np.uint8(MISSING)
         state.f4[slot, at.last + j] = value if inside else last
-        state.u2[slot, at.equal + j] = again if inside else equal
+        state.u2[slot, at.equal + j] = np.uint16((again if inside else equal) | (word & ~EQUAL))
         out.reason[i, j] = reason
         found |= reason
     if found == 0:
@@ -90,31 +95,42 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
 
 @part
 def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
-    """One signal alone, far from where it was a reading ago, is its sensor's fault: a physical one moves others too.
+    """One signal alone that jumps away from its evidence counts as missing; if it is not back at the next reading, or
+    was missing before, it is its sensor's fault, until it is: a physical change moves others too, or takes its time.
 
+    A jump comes from near its evidence, half as far as the limit at most, and is back there: what drifts is none.
     Nothing is said of a signal that learns its baseline again: where it was is not known.
     """
     signals = frame.prior.shape[0]
+    at = state.at
     far = 0
     which = 0
     for j in range(signals):
-        away = abs(out.scratch[1, j] - state.f4[slot, state.at.evidence + j])
-        known = out.scratch[3, j] > F4(0.0) and state.u1[slot, state.at.silent + j] < RELEARNING
-        if away > frame.step[j] and known:
+        away = abs(out.scratch[1, j] - state.f4[slot, at.evidence + j])
+        known = out.scratch[3, j] > F4(0.0) and state.u1[slot, at.silent + j] < RELEARNING
+        word, near = state.u2[slot, at.equal + j], away <= F4(0.5) * frame.step[j]
+        jumped = word & TRACKED > 0 and away > frame.step[j]
+        if known and (jumped or (word & SUSPECT > 0 and not near)):
             far += 1
             which = j
+        bits = TRACKED if near else np.uint16(word & SUSPECT)
+        state.u2[slot, at.equal + j] = np.uint16((word & EQUAL) | bits) if known else word
     if far == 1 and signals >= 3:
         out.masked[out.reason[i, which]] -= 1
         out.masked[STEP] += 1
-        out.reason[i, which] = STEP
+        out.reason[i, which] = STEP if state.u1[slot, at.silent + which] > 0 else MISSING
         out.scratch[3, which] = F4(0.0)
+        state.u2[slot, at.equal + which] |= SUSPECT
 
 
 @rare
 def drop_out(i: int, slot: int, limits: Limits, state: State, out: Observed) -> None:
-    """Signals that the vehicle used to send, and that have been silent for too long."""
+    """Signals that the vehicle used to send, and that have been silent for too long; and no evidence of those that are
+    stuck: what was gathered since they are is not the vehicle's."""
     at = state.at
     for j in range(out.reason.shape[1]):
+        if out.reason[i, j] == STUCK:
+            forget(slot, j, state)
         silent = state.u1[slot, at.silent + j]
         known = state.u2[slot, at.burned + j] == SETTLED
         if out.reason[i, j] == MISSING and known and limits.silent_after < silent < RELEARNING:

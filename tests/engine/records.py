@@ -146,6 +146,8 @@ class Vehicle:
         self.last: list[float] = [math.nan] * signals
         self.gathered = [Gathered() for _ in range(signals)]
         self.settled: set[int] = set()
+        self.tracked: set[int] = set()
+        self.suspect: set[int] = set()
         self.learning_again: set[int] = set()
 
     @property

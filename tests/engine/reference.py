@@ -167,8 +167,14 @@ class Reference:
             return "step"
         return "stuck" if signal.stuck_after and vehicle.equal[j] >= signal.stuck_after else ""
 
+    def _explained(self, regime: int, place: list[float]) -> list[float]:
+        away = (np.array(place) - self.arrays.center[regime]) * self.arrays.inv_scale
+        away = np.where(np.isfinite(away), np.clip(away, -3.0, 3.0), 0.0)
+        return list(away @ self.arrays.slope[regime]) if self.frame.slope else [0.0] * len(self.signals)
+
     def _see(self, vehicle: Vehicle, values: list[float], period: int, warm: bool) -> Seen:
         d = len(self.signals)
+        explained = self._explained(vehicle.regime, values[d:])
         seen = Seen([], [], [], [], [(0.0, 0.0)] * d)
         for j, signal in enumerate(self.signals):
             seen.reasons.append(self._judge(vehicle, j, values[j]))
@@ -176,7 +182,7 @@ class Reference:
             if seen.reasons[j] == "missing":
                 fill = signal.missing
                 value = vehicle.last[j] if fill == "previous" else fill if isinstance(fill, float) else math.nan
-            z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j]
+            z = (value - self.arrays.mean[vehicle.regime, j]) * self.arrays.inv_sd[vehicle.regime, j] - explained[j]
             own = warm and j not in vehicle.learning_again
             usual = vehicle.baseline[j] if own else float(self.arrays.prior[j])
             shift = vehicle.cohort.shift(j, period) if vehicle.cohort else 0.0
@@ -208,17 +214,20 @@ class Reference:
         known = warm and j in vehicle.settled and j not in vehicle.learning_again
         if known and vehicle.silent[j] > self.fleet.quality.silent_after and seen.reasons[j] == "missing":
             seen.reasons[j] = "dropout"
+        if warm and seen.reasons[j] == "stuck":
+            vehicle.gathered[j] = Gathered()
 
     def _isolate(self, vehicle: Vehicle, seen: Seen) -> None:
-        far = [
-            j
-            for j, used in enumerate(seen.used)
-            if used
-            and j not in vehicle.learning_again
-            and abs(seen.deviation[j] - vehicle.gathered[j].evidence) > self.arrays.step[j]
-        ]
-        if len(far) == 1 and len(self.signals) > 2:
-            seen.used[far[0]], seen.reasons[far[0]] = False, "step"
+        known = [j for j, used in enumerate(seen.used) if used and j not in vehicle.learning_again]
+        away = {j: abs(seen.deviation[j] - vehicle.gathered[j].evidence) / self.arrays.step[j] for j in known}
+        near = {j for j in known if away[j] <= 0.5}
+        jumped = {j for j in known if away[j] > 1} & vehicle.tracked
+        far = jumped | (vehicle.suspect.intersection(known) - near)
+        alone = far if len(far) == 1 and len(self.signals) > 2 else set()
+        for j in alone:
+            seen.used[j], seen.reasons[j] = False, "step" if vehicle.silent[j] else "missing"
+        vehicle.tracked = vehicle.tracked.difference(known) | near
+        vehicle.suspect = (vehicle.suspect - near) | alone
 
     def _learn_again(self, vehicle: Vehicle, j: int) -> None:
         vehicle.gathered[j] = Gathered()

@@ -24,16 +24,57 @@ def test_a_regime_that_training_has_not_seen_is_counted_and_judged_by_a_wider_th
     assert (far.decisions.score == near.decisions.score).all()
 
 
-def test_a_jump_of_one_signal_alone_is_its_sensors_fault_and_never_learned() -> None:
-    """It is masked, counted, named, and leaves what a gap would have left."""
+def test_what_a_regime_signal_explains_is_no_evidence() -> None:
+    """Away from the middle of its regime a signal is expected elsewhere: there it is usual, and where it was is not."""
+    made = world.frame(slope=(((4.0, 0.0, 0.0),), ((0.0, 0.0, 0.0),)), cohort=None, period=0)
+    engine = world.engine(made=made)
+    engine.decide(readings([NORMAL] * 20))
+    assert not engine.decide(readings([(2.0, 10.0, -5.0, 0.25)] * 20, start=200)).decisions.alarm.any()
+    told = engine.decide(readings([(0.0, 10.0, -5.0, 0.25)] * 20, start=400))
+    assert told.decisions.alarm.any()
+    assert abs(told.evidence.expected[0, 0] - 2.0) < 0.1
+
+
+JUMPED = (8.0, 10.0, -5.0, 0.0)
+
+
+def test_a_jump_of_one_signal_alone_is_left_out_and_its_sensors_fault_if_it_goes_on() -> None:
+    """It is masked, counted, named from the second reading on, and leaves what a gap would have left."""
     engine, gap = world.engine(made=FRAME), world.engine(made=FRAME)
-    jumped = engine.decide(readings([NORMAL] * 20 + [(8.0, 10.0, -5.0, 0.0)]))
-    gap.decide(readings([NORMAL] * 20 + [(np.nan, 10.0, -5.0, 0.0)]))
-    assert jumped.masked["step"] == 1
-    assert jumped.decisions.kind[-1] == Kind.SENSOR
+    jumped = engine.decide(readings([NORMAL] * 20 + [JUMPED] * 2))
+    gap.decide(readings([NORMAL] * 20 + [(np.nan, 10.0, -5.0, 0.0)] * 2))
+    assert jumped.masked["step"] == 2
+    assert jumped.decisions.kind[-2:].tolist() == [Kind.NONE, Kind.SENSOR]
     assert not jumped.decisions.alarm.any()
     np.testing.assert_array_equal(jumped.evidence.share, [[1, 0, 0]])
-    assert world.record(engine) == world.record(gap)
+    assert world.record(engine).evidence == world.record(gap).evidence
+
+
+def test_a_sensor_that_shakes_stays_at_fault_until_it_is_back() -> None:
+    """Halfway back is not back: else a noisy sensor would leave its smaller errors as evidence of a fault."""
+    engine = world.engine(made=FRAME)
+    shaking = engine.decide(readings([NORMAL] * 20 + [JUMPED, (4.0, 10.0, -5.0, 0.0)] * 10))
+    assert (shaking.decisions.kind[21:] == Kind.SENSOR).all()
+    assert not engine.decide(readings([NORMAL] * 5, start=400)).decisions.kind.any()
+
+
+def test_a_signal_alone_that_drifts_is_the_vehicles_own() -> None:
+    """However far it gets: a tyre that leaks moves no other signal."""
+    engine = world.engine(made=FRAME)
+    drift = [(2.3 * step, 10.0, -5.0, 0.0) for step in range(6)]
+    outcome = engine.decide(readings([NORMAL] * 20 + drift))
+    assert outcome.masked["step"] == 0
+    assert outcome.decisions.kind[-1] == Kind.FAULT
+
+
+def test_what_a_stuck_sensor_left_before_it_was_known_is_no_evidence() -> None:
+    """The values that made it known as stuck were no more the vehicle's than the next ones."""
+    batch = readings([NORMAL] * 30)
+    batch.values[20:, 2] = -1.0
+    stuck = world.engine().decide(batch)
+    assert stuck.masked["stuck"] == 7
+    assert stuck.decisions.alarm[22]
+    assert not stuck.decisions.alarm[23:].any()
 
 
 def test_a_jump_of_two_signals_is_the_vehicles_own() -> None:

@@ -110,6 +110,7 @@ def checked(abrupt: bool = True, **changes: object) -> Frame:
         "step": (9.0, 0.0, 5.0),
         "rhythm": 40.0,
         "reach": (0.6, 0.9),
+        "slope": (((0.4, -0.2, 0.0),), ((0.1, 0.0, 0.3),)),
     }
     return frame(**(checks | changes))
 

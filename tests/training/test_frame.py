@@ -8,8 +8,8 @@ from anomaly import settings
 from anomaly.engine.frame import Frame
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
-from tests.training.test_fit import FLEET, wearing
-from training.frame import fit_frame
+from tests.training.test_fit import FLEET, fleet, wearing
+from training.frame import fit_frame, normalised
 from training.history import History
 
 
@@ -43,3 +43,47 @@ def test_a_reading_without_regime_signals_is_in_the_regime_before() -> None:
     seldom = fitted(history)
     np.testing.assert_allclose(seldom.mean, always.mean, atol=0.05)
     np.testing.assert_allclose(seldom.sd, always.sd, rtol=0.05)
+
+
+def test_who_is_in_a_regime_does_not_change_what_is_normal_there() -> None:
+    """Vehicles whose offsets differ, and of which some are mostly in one regime and some in the other: a vehicle that
+    goes from one to the other does not seem to change, and its spread is the same in both."""
+    history = wearing()
+    rng = np.random.default_rng(0)
+    seldom = np.where(history.codes % 2 == 0, 0.1, 0.9)
+    load = (rng.random(len(seldom)) < seldom).astype(np.float64)
+    offset = np.where(history.codes % 2 == 0, 5.0, -5.0)
+    history.batch.values[:, 3] = load
+    history.batch.values[:, 0] = offset + 3.0 * load + rng.normal(0.0, 0.1, len(load))
+    frame = fitted(history)
+    low, high = (mean[0] for mean in frame.mean)
+    assert abs(high - low - 3.0) < 0.05
+    np.testing.assert_allclose([sd[0] for sd in frame.sd], 5.0, rtol=0.05)
+
+
+def test_what_regime_signals_explain_is_taken_off_where_no_history_has_been_too() -> None:
+    """A signal that follows a regime signal is no other in a colder place than any that the history shows, however
+    vehicles differ that live in warm and cold places; what is farther than that is an error, and explains no more."""
+    history = wearing()
+    rng = np.random.default_rng(0)
+    warm = history.codes % 2
+    load = 0.5 * warm + rng.uniform(0.0, 0.7, len(warm))
+    history.batch.values[:, 3] = load
+    history.batch.values[:, 0] = 40.0 * load - 30.0 * warm + rng.normal(0.0, 0.1, len(warm))
+    frame = fitted(history)
+    places = np.array([0.3, -0.4, -9.0, np.nan])
+    asked = np.column_stack([40.0 * places, np.zeros((4, 2)), places])
+    asked[3, 0] = 40.0 * 0.3
+    usual, colder, beyond, untold = normalised(fleet(), frame, asked, np.zeros(4, np.int64))[:, 0]
+    assert abs(colder - usual) < 0.2
+    assert beyond < usual - 5.0
+    assert np.isfinite(untold)
+
+
+def test_a_sensor_that_failed_and_nobody_told_of_it_does_not_excuse_the_next() -> None:
+    """How far a signal may jump comes from nearly all steps of the history, not from the largest."""
+    history = wearing(vehicles=500)
+    clean = fitted(history).step[0]
+    history.batch.values[5_000, 0] += 25.0
+    assert 0.0 < clean < 3.0
+    assert fitted(history).step[0] < 1.2 * clean
