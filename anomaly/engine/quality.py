@@ -98,7 +98,8 @@ def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) 
     """One signal alone that jumps away from its evidence counts as missing; if it is not back at the next reading, or
     was missing before, it is its sensor's fault, until it is: a physical change moves others too, or takes its time.
 
-    A jump comes from near its evidence, half as far as the limit at most, and is back there: what drifts is none.
+    A jump comes from near its evidence, half as far as the limit at most, and is back there. What drifts is none, nor
+    is an outlier on the way: there the evidence is a quarter of the limit or more.
     Nothing is said of a signal that learns its baseline again: where it was is not known.
     """
     signals = frame.prior.shape[0]
@@ -106,11 +107,13 @@ def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) 
     far = 0
     which = 0
     for j in range(signals):
-        away = abs(out.scratch[1, j] - state.f4[slot, at.evidence + j])
+        evidence = state.f4[slot, at.evidence + j]
+        away = abs(out.scratch[1, j] - evidence)
         known = out.scratch[3, j] > F4(0.0) and state.u1[slot, at.silent + j] < RELEARNING
         word, near = state.u2[slot, at.equal + j], away <= F4(0.5) * frame.step[j]
-        jumped = word & TRACKED > 0 and away > frame.step[j]
-        if known and (jumped or (word & SUSPECT > 0 and not near)):
+        calm = abs(evidence) <= F4(0.25) * frame.step[j]
+        jumped = word & TRACKED > 0 and calm and away > frame.step[j]
+        if known and (jumped or (word & SUSPECT > 0 and away > F4(0.75) * frame.step[j])):
             far += 1
             which = j
         bits = TRACKED if near else np.uint16(word & SUSPECT)

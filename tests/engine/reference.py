@@ -221,8 +221,9 @@ class Reference:
         known = [j for j, used in enumerate(seen.used) if used and j not in vehicle.learning_again]
         away = {j: abs(seen.deviation[j] - vehicle.gathered[j].evidence) / self.arrays.step[j] for j in known}
         near = {j for j in known if away[j] <= 0.5}
-        jumped = {j for j in known if away[j] > 1} & vehicle.tracked
-        far = jumped | (vehicle.suspect.intersection(known) - near)
+        calm = {j for j in known if abs(vehicle.gathered[j].evidence) <= 0.25 * self.arrays.step[j]}
+        jumped = {j for j in known if away[j] > 1} & vehicle.tracked & calm
+        far = jumped | {j for j in known if away[j] > 0.75 and j in vehicle.suspect}
         alone = far if len(far) == 1 and len(self.signals) > 2 else set()
         for j in alone:
             seen.used[j], seen.reasons[j] = False, "step" if vehicle.silent[j] else "missing"

@@ -67,6 +67,14 @@ def test_a_signal_alone_that_drifts_is_the_vehicles_own() -> None:
     assert outcome.decisions.kind[-1] == Kind.FAULT
 
 
+def test_an_outlier_of_a_signal_that_has_gathered_evidence_does_not_hide_it() -> None:
+    """What has begun to wear goes on as the vehicle's own, however far one of its readings is off."""
+    engine = world.engine(made=FRAME)
+    worn = [(1.8, 10.0, -5.0, 0.0)] * 20
+    outcome = engine.decide(readings([NORMAL] * 20 + worn + [(9.0, 10.0, -5.0, 0.0)] * 3))
+    assert outcome.masked["step"] == 0
+
+
 def test_what_a_stuck_sensor_left_before_it_was_known_is_no_evidence() -> None:
     """The values that made it known as stuck were no more the vehicle's than the next ones."""
     batch = readings([NORMAL] * 30)
