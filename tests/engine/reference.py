@@ -223,7 +223,8 @@ class Reference:
         near = {j for j in known if away[j] <= 0.5}
         tracked = {j for j in known if vehicle.gathered[j].tracked}
         calm = {j for j in known if abs(vehicle.gathered[j].evidence) <= 0.25 * self.arrays.step[j]}
-        suspect = {j for j in known if vehicle.gathered[j].suspect}
+        most = self.fleet.quality.silent_after
+        suspect = {j for j in known if vehicle.gathered[j].suspect and vehicle.silent[j] <= most}
         far = {j for j in tracked & calm if away[j] > 1} | {j for j in suspect if away[j] > 0.75}
         alone = far if len(far) == 1 and len(self.signals) > 2 else set()
         for j in alone:
