@@ -343,11 +343,12 @@ def shrunk(covariance: Floats) -> Floats:
 
 def _isolated_steps(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.bool_]) -> tuple[float, ...]:
     """How far from its evidence a signal may jump before it is its sensor's fault: a quarter more than healthy steps
-    from one reading to the next, of which each brings its noise.
+    from one reading to the next, of which each brings its noise; and farther than what a signal of few values does
+    more than once in 1,000 readings.
 
-    Of these all but one in 10,000 count, as nobody tells of every sensor that failed; all, where most are 0. A quarter
-    of a healthy spread at least, 6 where nothing ever moved; beyond 11, where readings are clipped, nothing can be
-    said: 0.
+    Of the steps all but one in 10,000 count, as nobody tells of every sensor that failed; all, where most are 0. A
+    quarter of a healthy spread at least, 6 where nothing ever moved; beyond 11, where readings are clipped, nothing can
+    be said: 0.
     """
     order = np.argsort(codes, kind="stable")
     before, after = order[:-1], order[1:]
@@ -355,9 +356,10 @@ def _isolated_steps(z: Floats, codes: NDArray[np.int64], healthy: NDArray[np.boo
     steps = np.nan_to_num(np.abs(z[after[pairs]] - z[before[pairs]]))
     if not len(steps):
         return tuple(6.0 for _ in range(z.shape[1]))
-    usual = np.quantile(steps, 0.9999, axis=0)
-    largest = np.where(usual > 0, usual, steps.max(axis=0)) / np.sqrt(2)
-    limits = np.where(largest > 0, np.maximum(1.25 * largest, 0.25), 6.0)
+    often, seldom = np.quantile(steps, [0.999, 0.9999], axis=0)
+    largest = np.where(seldom > 0, seldom, steps.max(axis=0))
+    limits = np.maximum(1.25 / np.sqrt(2) * largest, 1.05 * often)
+    limits = np.where(limits > 0, np.maximum(limits, 0.25), 6.0)
     kept: list[float] = np.where(limits > 11.0, 0.0, limits).tolist()
     return tuple(kept)
 

@@ -12,6 +12,7 @@ from anomaly.engine.layout import (
     ALARMS,
     COHORT,
     COUNT,
+    EQUAL,
     F4,
     FLAGS,
     PARTIAL,
@@ -26,9 +27,10 @@ from anomaly.engine.layout import (
 
 @part
 def forget(slot: int, j: int, state: State) -> None:
-    """No evidence of signal j, nothing gathered of it over time."""
+    """No evidence of signal j, nothing gathered of it over time, and no jump that was waited for."""
     at = state.at
     state.f4[slot, at.evidence + j] = F4(0.0)
+    state.u2[slot, at.equal + j] &= EQUAL
     if at.quick > at.fast:
         state.f4[slot, at.fast + j] = F4(0.0)
         state.f4[slot, at.slow + j] = F4(0.0)

@@ -256,7 +256,7 @@ def learn(
     if state.u1[slot, MAINTENANCE] > 0:
         return IN_MAINTENANCE
     if warm:
-        isolate(i, slot, frame, state, out)
+        isolate(i, slot, frame, limits, state, out)
     if warm and frame.period > 0:
         count_cohort(slot, period, state, cohorts, out)
     if frame.wide:

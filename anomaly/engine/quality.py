@@ -94,11 +94,13 @@ def judge(i: int, slot: int, values: NDArray[np.float32], state: State, limits: 
 
 
 @part
-def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) -> None:
+def isolate(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, out: Observed) -> None:
     """One signal alone that jumps away from its evidence counts as missing; if it is not back at the next reading, or
     was missing before, it is its sensor's fault, until it is: a physical change moves others too, or takes its time.
 
-    A jump comes from near its evidence, half as far as the limit at most, and is back there: what drifts is none.
+    A jump comes from near its evidence, half as far as the limit at most, and is back there. What drifts is none, nor
+    is an outlier on the way: there the evidence is a quarter of the limit or more.
+    After `silent_after` readings it is believed: no fault of the vehicle is hidden for longer.
     Nothing is said of a signal that learns its baseline again: where it was is not known.
     """
     signals = frame.prior.shape[0]
@@ -106,14 +108,17 @@ def isolate(i: int, slot: int, frame: FrameArrays, state: State, out: Observed) 
     far = 0
     which = 0
     for j in range(signals):
-        away = abs(out.scratch[1, j] - state.f4[slot, at.evidence + j])
+        evidence = state.f4[slot, at.evidence + j]
+        away = abs(out.scratch[1, j] - evidence)
         known = out.scratch[3, j] > F4(0.0) and state.u1[slot, at.silent + j] < RELEARNING
         word, near = state.u2[slot, at.equal + j], away <= F4(0.5) * frame.step[j]
-        jumped = word & TRACKED > 0 and away > frame.step[j]
-        if known and (jumped or (word & SUSPECT > 0 and not near)):
+        calm = abs(evidence) <= F4(0.25) * frame.step[j]
+        jumped = word & TRACKED > 0 and calm and away > frame.step[j]
+        held = word & SUSPECT > 0 and state.u1[slot, at.silent + j] <= limits.silent_after
+        if known and (jumped or (held and away > F4(0.75) * frame.step[j])):
             far += 1
             which = j
-        bits = TRACKED if near else np.uint16(word & SUSPECT)
+        bits = TRACKED if near else (SUSPECT if held else np.uint16(0))
         state.u2[slot, at.equal + j] = np.uint16((word & EQUAL) | bits) if known else word
     if far == 1 and signals >= 3:
         out.masked[out.reason[i, which]] -= 1

@@ -11,7 +11,8 @@ from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES
 
 @dataclass
 class Gathered:
-    """What is gathered of one signal over time; `before` is the deviation before, None at first."""
+    """What is gathered of one signal over time; `before` is the deviation before, None at first;
+    `tracked` says that the last value was near the evidence, `suspect` that the signal jumped and is not back."""
 
     evidence: float = 0.0
     fast: float = 0.0
@@ -19,6 +20,8 @@ class Gathered:
     variance: float = 0.0
     quick: float = 0.0
     before: float | None = None
+    tracked: bool = False
+    suspect: bool = False
 
     def take(self, deviation: float, weight: float, quick_weight: float) -> tuple[float, float]:
         """One more deviation; answers it and its change."""
@@ -146,8 +149,6 @@ class Vehicle:
         self.last: list[float] = [math.nan] * signals
         self.gathered = [Gathered() for _ in range(signals)]
         self.settled: set[int] = set()
-        self.tracked: set[int] = set()
-        self.suspect: set[int] = set()
         self.learning_again: set[int] = set()
 
     @property

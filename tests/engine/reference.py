@@ -221,13 +221,17 @@ class Reference:
         known = [j for j, used in enumerate(seen.used) if used and j not in vehicle.learning_again]
         away = {j: abs(seen.deviation[j] - vehicle.gathered[j].evidence) / self.arrays.step[j] for j in known}
         near = {j for j in known if away[j] <= 0.5}
-        jumped = {j for j in known if away[j] > 1} & vehicle.tracked
-        far = jumped | (vehicle.suspect.intersection(known) - near)
+        tracked = {j for j in known if vehicle.gathered[j].tracked}
+        calm = {j for j in known if abs(vehicle.gathered[j].evidence) <= 0.25 * self.arrays.step[j]}
+        most = self.fleet.quality.silent_after
+        suspect = {j for j in known if vehicle.gathered[j].suspect and vehicle.silent[j] <= most}
+        far = {j for j in tracked & calm if away[j] > 1} | {j for j in suspect if away[j] > 0.75}
         alone = far if len(far) == 1 and len(self.signals) > 2 else set()
         for j in alone:
             seen.used[j], seen.reasons[j] = False, "step" if vehicle.silent[j] else "missing"
-        vehicle.tracked = vehicle.tracked.difference(known) | near
-        vehicle.suspect = (vehicle.suspect - near) | alone
+        for j in known:
+            vehicle.gathered[j].tracked = j in near
+            vehicle.gathered[j].suspect = j in alone or (j in suspect and j not in near)
 
     def _learn_again(self, vehicle: Vehicle, j: int) -> None:
         vehicle.gathered[j] = Gathered()

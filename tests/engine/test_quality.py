@@ -53,9 +53,17 @@ def test_a_jump_of_one_signal_alone_is_left_out_and_its_sensors_fault_if_it_goes
 def test_a_sensor_that_shakes_stays_at_fault_until_it_is_back() -> None:
     """Halfway back is not back: else a noisy sensor would leave its smaller errors as evidence of a fault."""
     engine = world.engine(made=FRAME)
-    shaking = engine.decide(readings([NORMAL] * 20 + [JUMPED, (4.0, 10.0, -5.0, 0.0)] * 10))
+    shaking = engine.decide(readings([NORMAL] * 20 + [JUMPED, (4.0, 10.0, -5.0, 0.0)] * 3))
     assert (shaking.decisions.kind[21:] == Kind.SENSOR).all()
     assert not engine.decide(readings([NORMAL] * 5, start=400)).decisions.kind.any()
+
+
+def test_a_signal_that_stays_away_for_long_is_believed_in_the_end() -> None:
+    """No fault of the vehicle is hidden by its first step for longer than `silent_after` readings."""
+    engine = world.engine(made=FRAME)
+    outcome = engine.decide(readings([NORMAL] * 20 + [JUMPED] * 20))
+    assert outcome.masked["step"] == 6
+    assert outcome.decisions.kind[-1] == Kind.FAULT
 
 
 def test_a_signal_alone_that_drifts_is_the_vehicles_own() -> None:
@@ -65,6 +73,14 @@ def test_a_signal_alone_that_drifts_is_the_vehicles_own() -> None:
     outcome = engine.decide(readings([NORMAL] * 20 + drift))
     assert outcome.masked["step"] == 0
     assert outcome.decisions.kind[-1] == Kind.FAULT
+
+
+def test_an_outlier_of_a_signal_that_has_gathered_evidence_does_not_hide_it() -> None:
+    """What has begun to wear goes on as the vehicle's own, however far one of its readings is off."""
+    engine = world.engine(made=FRAME)
+    worn = [(1.8, 10.0, -5.0, 0.0)] * 20
+    outcome = engine.decide(readings([NORMAL] * 20 + worn + [(9.0, 10.0, -5.0, 0.0)] * 3))
+    assert outcome.masked["step"] == 0
 
 
 def test_what_a_stuck_sensor_left_before_it_was_known_is_no_evidence() -> None:
