@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import njit, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic, overload
+from numba.np import arrayobj
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 F = TypeVar("F", bound=Callable[..., object])
@@ -57,10 +59,13 @@ def _stamp(folder: Path) -> str:
 def kernel(function: F) -> F:
     """Compile `function` without reference counts (twice as fast; so it may not allocate) and without fastmath.
 
+    No index of an array may be negative: nothing looks whether it counts from the end, which kept most loops from
+    becoming vector instructions.
+
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    compiled = njit(**_OPTIONS)(function)
+    compiled = _compiled(function)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:
@@ -68,6 +73,24 @@ def kernel(function: F) -> F:
             raise
         _warn("no folder for them can be written")
     return cast(F, compiled)
+
+
+def direct(compiled: F) -> F:
+    """A kernel without numba's look at the types of all arguments, which for named tuples takes ten times as long as
+    the rest of a call. They have to be those of the first call at each call: of an array nothing is looked at but the
+    size of an item, so that this is for arrays that are made in one place."""
+    found: list[Callable[..., object]] = []
+
+    def first(*arguments: object) -> object:
+        result = compiled(*arguments)
+        signature = tuple(map(typeof, arguments))
+        found.append(cast(Any, compiled).overloads[signature].entry_point)
+        return result
+
+    def call(*arguments: object) -> object:
+        return found[0](*arguments) if found else first(*arguments)
+
+    return cast(F, call if hasattr(compiled, "overloads") else compiled)
 
 
 def part(function: F) -> F:
@@ -82,10 +105,37 @@ def rare(function: F) -> F:
 
 
 def _part(function: F, forceinline: bool) -> F:
-    compiled = njit(forceinline=forceinline, no_cpython_wrapper=True, **_OPTIONS)(function)
+    compiled = _compiled(function, forceinline=forceinline, no_cpython_wrapper=True)
     if hasattr(compiled, "get_call_template"):
         compiled.get_call_template = partial(_call_template, compiled.get_call_template)
     return cast(F, compiled)
+
+
+def _compiled(function: Callable[..., object], **options: bool) -> Any:
+    compiled = njit(**_OPTIONS, **options)(function)
+    if hasattr(compiled, "compile"):
+        compiled.compile = partial(_compile, compiled.compile)
+    return compiled
+
+
+def _compile(compile: Callable[..., object], signature: object) -> object:
+    with _plain_indices():
+        return compile(signature)
+
+
+@contextmanager
+def _plain_indices() -> Iterator[None]:
+    """While this is open, numba compiles indices of arrays as they are, and not as those that may be negative."""
+    before = arrayobj.fix_integer_index
+    arrayobj.fix_integer_index = _plain_index
+    try:
+        yield
+    finally:
+        arrayobj.fix_integer_index = before
+
+
+def _plain_index(context: Any, builder: Any, kind: Any, index: Any, _size: Any) -> Any:
+    return context.cast(builder, index, kind, types.intp if kind.signed else types.uintp)
 
 
 def _call_template(call_template: Any, arguments: Any, named: Any) -> Any:

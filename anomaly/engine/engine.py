@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.compile import direct
 from anomaly.engine import arrays, layout
 from anomaly.engine.chain import Chain, KeptBaseline
 from anomaly.engine.cohorts import Merged, Partial
@@ -16,9 +17,9 @@ from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
-from anomaly.engine.observe import observe
+from anomaly.engine.observe import observe as first_pass
 from anomaly.engine.outcome import Decisions, Kind, Outcome
-from anomaly.engine.settle import settle
+from anomaly.engine.settle import settle as second_pass
 from anomaly.engine.shadow import Shadowed, shadows
 from anomaly.engine.silent import Unheard, Watch, silences
 from anomaly.engine.state import VehicleState
@@ -28,6 +29,7 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
+observe, settle = direct(first_pass), direct(second_pass)
 REASONS = ("", "missing", "range", "step", "stuck", "dropout", "unseen_regime")
 
 
@@ -296,7 +298,8 @@ class Engine:
         else:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
             self._state.touch_cohorts(slots, cohort)
-        return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
+        ts, values = np.ascontiguousarray(batch.ts, np.int64), np.ascontiguousarray(batch.values, np.float32)
+        return Readings(slots, ts, values, cohort)
 
     def _welcome(self, new: NDArray[np.int64]) -> None:
         """Vehicles that were not here: their state if they were let go, and the restarts that wait for them."""

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.compile import direct
 from anomaly.engine import layout
 from anomaly.engine.cohorts import CohortTable
 from anomaly.engine.frame import Frame
@@ -30,6 +31,7 @@ PIECE = 16_384
 SPARE = 65_536
 """Slots beyond the capacity: as many new vehicles may come in one batch before idle ones have left."""
 MODELS = 8
+_may_stir = direct(may_stir)
 
 
 class VehicleState:
@@ -131,7 +133,7 @@ class VehicleState:
 
     def snapshot(self, slots: NDArray[np.int64], rows: tuple[int, int], lasting: int) -> Snapshot | None:
         """Vehicles of the rows [first, end) as they are; None where no decision on these changes features of these."""
-        if not may_stir(slots, rows, lasting, self.arrays, self._seen):
+        if not _may_stir(slots, rows, lasting, self.arrays, self._seen):
             return None
         return Snapshot.of(slots[rows[0] : rows[1]], self.arrays, self.quantiles, self.cohorts.arrays)
 
