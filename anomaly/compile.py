@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -14,10 +14,13 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload
 from numba.np import arrayobj
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+_INTRINSIC = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -65,7 +68,7 @@ def kernel(function: F) -> F:
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    compiled = _compiled(function)
+    compiled = _compiled(function, whole=True)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:
@@ -105,37 +108,64 @@ def rare(function: F) -> F:
 
 
 def _part(function: F, forceinline: bool) -> F:
-    compiled = _compiled(function, forceinline=forceinline, no_cpython_wrapper=True)
+    compiled = _compiled(function, whole=False, forceinline=forceinline, no_cpython_wrapper=True)
     if hasattr(compiled, "get_call_template"):
         compiled.get_call_template = partial(_call_template, compiled.get_call_template)
     return cast(F, compiled)
 
 
-def _compiled(function: Callable[..., object], **options: bool) -> Any:
+def _compiled(function: Callable[..., object], whole: bool, **options: bool) -> Any:
     compiled = njit(**_OPTIONS, **options)(function)
     if hasattr(compiled, "compile"):
-        compiled.compile = partial(_compile, compiled.compile)
+        compiled.compile = partial(_compile, compiled.compile, whole)
     return compiled
 
 
-def _compile(compile: Callable[..., object], signature: object) -> object:
-    with _plain_indices():
+def _compile(compile: Callable[..., object], whole: bool, signature: object) -> object:
+    """Compile with indices of arrays as they are, and not as those that may be negative.
+
+    What is no `whole` kernel is left as it is: as a part of one it is optimised and becomes machine code.
+    """
+    with global_compiler_lock, _instead(_OF_KERNELS if whole else _OF_PARTS):
         return compile(signature)
 
 
 @contextmanager
-def _plain_indices() -> Iterator[None]:
-    """While this is open, numba compiles indices of arrays as they are, and not as those that may be negative."""
-    before = arrayobj.fix_integer_index
-    arrayobj.fix_integer_index = _plain_index
+def _instead(functions: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
+    """While this is open, others stand for these functions of numba's."""
+    before = {(owner, name): getattr(owner, name) for owner, name in functions}
     try:
+        for (owner, name), function in functions.items():
+            setattr(owner, name, function)
         yield
     finally:
-        arrayobj.fix_integer_index = before
+        for (owner, name), function in before.items():
+            setattr(owner, name, function)
 
 
 def _plain_index(context: Any, builder: Any, kind: Any, index: Any, _size: Any) -> Any:
     return context.cast(builder, index, kind, types.intp if kind.signed else types.uintp)
+
+
+def _leave(_library: Any) -> None:
+    """Instead of optimising a library."""
+
+
+def _close(library: Any) -> None:
+    """Instead of making machine code of a library: what links it takes it as it is."""
+    library._finalized = True  # noqa: SLF001  # what numba does at the end of that
+
+
+def _forget(_codegen: Any, _name: str, _environment: Any) -> None:
+    """Instead of writing into memory of machine code."""
+
+
+_OPTIMISE, _FINISH = (CPUCodeLibrary, "_optimize_final_module"), (CPUCodeLibrary, "_finalize_final_module")
+_PLACE, _INDEX = (JITCPUCodegen, "set_env"), (arrayobj, "fix_integer_index")
+_OF_KERNELS = {(owner, name): getattr(owner, name) for owner, name in (_OPTIMISE, _FINISH, _PLACE)}
+_OF_KERNELS[_INDEX] = _plain_index
+_OF_PARTS = {_OPTIMISE: _leave, _FINISH: _close, _PLACE: _forget, _INDEX: _plain_index}
+"""Functions of numba's that others stand for while kernels, and parts of them, are compiled."""
 
 
 def _call_template(call_template: Any, arguments: Any, named: Any) -> Any:
@@ -177,7 +207,7 @@ def _prefetch(_context: Any, array: Any, _place: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@overload(prefetch, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(prefetch, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_prefetch(array: Any, place: Any) -> Any:
     del array, place
 
@@ -202,7 +232,7 @@ def _load64(_context: Any, array: Any, _place: Any) -> Any:
     return types.uint64(array, types.intp), generate
 
 
-@overload(load64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(load64, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_load64(array: Any, place: Any) -> Any:
     del array, place
 
@@ -228,7 +258,7 @@ def _store64(_context: Any, array: Any, _place: Any, _word: Any) -> Any:
     return types.void(array, types.intp, types.uint64), generate
 
 
-@overload(store64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(store64, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_store64(array: Any, place: Any, word: Any) -> Any:
     del array, place, word
 
@@ -253,7 +283,7 @@ def _trailing_zeros(_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@overload(trailing_zeros, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(trailing_zeros, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_trailing_zeros(word: Any) -> Any:
     del word
 

@@ -7,6 +7,7 @@ scores are the same but for rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +92,8 @@ class _Builder:
         made: dict[str, Callable[..., _Value]] = {
             "Identity": self._value,
             "MatMul": self._product,
-            "Sqrt": self._root,
+            "Sqrt": partial(self._same, p.SQRT),
+            "Tanh": partial(self._same, p.TANH),
             "Relu": self._positive,
             "Slice": self._columns,
             "Clip": self._clipped,
@@ -103,9 +105,10 @@ class _Builder:
             raise _Unknown(node.operator)
         return made[node.operator](*inputs)
 
-    def _root(self, name: str) -> _Value:
+    def _same(self, operation: int, name: str) -> _Value:
+        """An operation on each number alone."""
         value = self._value(name)
-        return self._step(p.SQRT, value.columns, [value.place])
+        return self._step(operation, value.columns, [value.place])
 
     def _positive(self, name: str) -> _Value:
         value = self._value(name)

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel, part
+from anomaly.engine.layout import F4
 
 ROWS = 32
 """Rows in a block."""
-MATMUL, TRIANGLE, SUM, ADD, SUB, MUL, DIV, MAX, MIN, SQRT, CHOOSE = range(11)
+MATMUL, TRIANGLE, SUM, ADD, SUB, MUL, DIV, MAX, MIN, SQRT, TANH, CHOOSE = range(12)
 """Operations; CHOOSE is `c` where `a` > `b`, else `d`; TRIANGLE is a MATMUL whose weights are 0 where the column of `a`
 is behind that of the result."""
 STEP = 8
@@ -51,7 +52,7 @@ def multiply(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.float
     for m in range(step[s, 6]):
         place = to + m * lanes
         for r in range(lanes):
-            room[place + r] = np.float32(0.0)
+            room[place + r] = F4(0.0)
         end = min(inner, m + 4) if step[s, 0] == TRIANGLE else inner
         for k in range(0, end, 4):
             w = b + m * inner + k
@@ -72,6 +73,18 @@ def add_up(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.float32
         x = a + k * lanes
         for r in range(lanes):
             room[to + r] += room[x + r]
+
+
+@part
+def tanh(x: np.float32) -> np.float32:
+    """The hyperbolic tangent to some units in the last place, as a quotient of polynomials in x^2 (Eigen's `ptanh`)."""
+    x = min(max(x, F4(-7.9)), F4(7.9))
+    y = x * x
+    over = y * F4(-2.76076847742355e-16) + F4(2.00018790482477e-13)
+    over = y * (y * over + F4(-8.60467152213735e-11)) + F4(5.12229709037114e-08)
+    over = y * (y * over + F4(1.48572235717979e-05)) + F4(6.37261928875436e-04)
+    under = y * (y * F4(1.19825839466702e-06) + F4(1.18534705686654e-04)) + F4(2.26843463243900e-03)
+    return x * (y * over + F4(4.89352455891786e-03)) / (y * under + F4(4.89352518554385e-03))
 
 
 @part
@@ -100,6 +113,9 @@ def calculate(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.floa
     elif operation == SQRT:
         for k in range(size):
             room[to + k] = np.sqrt(room[a + k])
+    elif operation == TANH:
+        for k in range(size):
+            room[to + k] = tanh(room[a + k])
     else:
         c, d = step[s, 4], step[s, 5]
         for k in range(size):

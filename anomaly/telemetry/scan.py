@@ -192,6 +192,7 @@ class Scanner:
         if not out.ok.all():
             taken = np.flatnonzero(out.ok[out.message[:rows]])
         message = out.message[taken].copy()
+        unknown = self._shapes[int(out.note[2])].unknown if len(message) else ()
         return Plain(
             ok=out.ok,
             message=message,
@@ -199,7 +200,7 @@ class Scanner:
             ts=out.ts[taken].copy(),
             values=out.values[taken].copy(),
             context=self._contexts.columns(contexts[taken]),
-            unknown=Counter(self._shapes[int(out.note[2])].unknown if len(message) else ()),
+            unknown=Counter(unknown) if unknown else Counter(),
         )
 
     def _contexts_of(self, buffer: NDArray[np.uint8], out: Out, rows: int) -> NDArray[np.int64]:
