@@ -102,3 +102,11 @@ def test_constants_are_read_as_onnx_writes_them(tmp_path: Path) -> None:
     assert again is not None
     assert first is not None
     assert all(np.array_equal(a, b) for a, b in zip(again, first, strict=True))
+
+
+def test_long_sums_are_left_to_onnx_runtime() -> None:
+    """The product of a hundred columns has no program: what is lost to rounding there would be more than is allowed."""
+    graph = Graph()
+    parts = graph.node("Mul", "features", graph.node("MatMul", "features", graph.constant(np.ones((104, 104)))))
+    graph.node("Sqrt", graph.row_sum(parts), name="score")
+    assert program_of(graph.to_bytes(104, 100), "score", 104) is None
