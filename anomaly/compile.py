@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import njit, typeof, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload
+from numba.np import arrayobj
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+_INTRINSIC = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -57,10 +62,13 @@ def _stamp(folder: Path) -> str:
 def kernel(function: F) -> F:
     """Compile `function` without reference counts (twice as fast; so it may not allocate) and without fastmath.
 
+    No index of an array may be negative: nothing looks whether it counts from the end, which kept most loops from
+    becoming vector instructions.
+
     `function.py_func` stays the plain Python oracle with the same bits. Where no cache folder can be written the
     kernel is compiled in memory, with a warning.
     """
-    compiled = njit(**_OPTIONS)(function)
+    compiled = _compiled(function, whole=True)
     try:
         compiled._cache = _Cache(function)  # noqa: SLF001  # as njit(cache=True) does, with a cache that may fail
     except RuntimeError as error:
@@ -68,6 +76,24 @@ def kernel(function: F) -> F:
             raise
         _warn("no folder for them can be written")
     return cast(F, compiled)
+
+
+def direct(compiled: F) -> F:
+    """A kernel without numba's look at the types of all arguments, which for named tuples takes ten times as long as
+    the rest of a call. They have to be those of the first call at each call: of an array nothing is looked at but the
+    size of an item, so that this is for arrays that are made in one place."""
+    found: list[Callable[..., object]] = []
+
+    def first(*arguments: object) -> object:
+        result = compiled(*arguments)
+        signature = tuple(map(typeof, arguments))
+        found.append(cast(Any, compiled).overloads[signature].entry_point)
+        return result
+
+    def call(*arguments: object) -> object:
+        return found[0](*arguments) if found else first(*arguments)
+
+    return cast(F, call if hasattr(compiled, "overloads") else compiled)
 
 
 def part(function: F) -> F:
@@ -82,10 +108,64 @@ def rare(function: F) -> F:
 
 
 def _part(function: F, forceinline: bool) -> F:
-    compiled = njit(forceinline=forceinline, no_cpython_wrapper=True, **_OPTIONS)(function)
+    compiled = _compiled(function, whole=False, forceinline=forceinline, no_cpython_wrapper=True)
     if hasattr(compiled, "get_call_template"):
         compiled.get_call_template = partial(_call_template, compiled.get_call_template)
     return cast(F, compiled)
+
+
+def _compiled(function: Callable[..., object], whole: bool, **options: bool) -> Any:
+    compiled = njit(**_OPTIONS, **options)(function)
+    if hasattr(compiled, "compile"):
+        compiled.compile = partial(_compile, compiled.compile, whole)
+    return compiled
+
+
+def _compile(compile: Callable[..., object], whole: bool, signature: object) -> object:
+    """Compile with indices of arrays as they are, and not as those that may be negative.
+
+    What is no `whole` kernel is left as it is: as a part of one it is optimised and becomes machine code.
+    """
+    with global_compiler_lock, _instead(_OF_KERNELS if whole else _OF_PARTS):
+        return compile(signature)
+
+
+@contextmanager
+def _instead(functions: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
+    """While this is open, others stand for these functions of numba's."""
+    before = {(owner, name): getattr(owner, name) for owner, name in functions}
+    try:
+        for (owner, name), function in functions.items():
+            setattr(owner, name, function)
+        yield
+    finally:
+        for (owner, name), function in before.items():
+            setattr(owner, name, function)
+
+
+def _plain_index(context: Any, builder: Any, kind: Any, index: Any, _size: Any) -> Any:
+    return context.cast(builder, index, kind, types.intp if kind.signed else types.uintp)
+
+
+def _leave(_library: Any) -> None:
+    """Instead of optimising a library."""
+
+
+def _close(library: Any) -> None:
+    """Instead of making machine code of a library: what links it takes it as it is."""
+    library._finalized = True  # noqa: SLF001  # what numba does at the end of that
+
+
+def _forget(_codegen: Any, _name: str, _environment: Any) -> None:
+    """Instead of writing into memory of machine code."""
+
+
+_OPTIMISE, _FINISH = (CPUCodeLibrary, "_optimize_final_module"), (CPUCodeLibrary, "_finalize_final_module")
+_PLACE, _INDEX = (JITCPUCodegen, "set_env"), (arrayobj, "fix_integer_index")
+_OF_KERNELS = {(owner, name): getattr(owner, name) for owner, name in (_OPTIMISE, _FINISH, _PLACE)}
+_OF_KERNELS[_INDEX] = _plain_index
+_OF_PARTS = {_OPTIMISE: _leave, _FINISH: _close, _PLACE: _forget, _INDEX: _plain_index}
+"""Functions of numba's that others stand for while kernels, and parts of them, are compiled."""
 
 
 def _call_template(call_template: Any, arguments: Any, named: Any) -> Any:
@@ -127,7 +207,7 @@ def _prefetch(_context: Any, array: Any, _place: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@overload(prefetch, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(prefetch, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_prefetch(array: Any, place: Any) -> Any:
     del array, place
 
@@ -152,7 +232,7 @@ def _load64(_context: Any, array: Any, _place: Any) -> Any:
     return types.uint64(array, types.intp), generate
 
 
-@overload(load64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(load64, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_load64(array: Any, place: Any) -> Any:
     del array, place
 
@@ -178,7 +258,7 @@ def _store64(_context: Any, array: Any, _place: Any, _word: Any) -> Any:
     return types.void(array, types.intp, types.uint64), generate
 
 
-@overload(store64, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(store64, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_store64(array: Any, place: Any, word: Any) -> Any:
     del array, place, word
 
@@ -203,7 +283,7 @@ def _trailing_zeros(_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@overload(trailing_zeros, jit_options={"_nrt": False, "forceinline": True})  # type: ignore[untyped-decorator]
+@overload(trailing_zeros, jit_options=_INTRINSIC)  # type: ignore[untyped-decorator]
 def _compiled_trailing_zeros(word: Any) -> Any:
     del word
 

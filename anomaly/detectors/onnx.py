@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 from river import base
 
+from anomaly.detectors.program import program_of
 from anomaly.engine.frame import BLOCKS
 from anomaly.engine.model import Floats
+from anomaly.engine.program import run
 from anomaly.errors import ModelError
 
 
@@ -24,6 +26,9 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     signal j, and up to 7 columns beyond are padding and always 0. Healthy medians are the numbers [width] of
     `median` in the model's metadata (JSON), else 0, as those of deviations from what is healthy are. Where width is
     a multiple of 8, a row's score has the same bits wherever it stands in whatever batch.
+
+    Scores of a few operators, as those of the distance are, are a program of one kernel; others, and all
+    contributions, are run by ONNX Runtime.
 
     Parameters
     ----------
@@ -49,6 +54,8 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
         quick = -(-len(self.signals) // 8) * 8 if "score_abrupt" in self._outputs else 0
         self._width, self._blocks = _layout(inputs["features"].shape, quick, len(self.signals), median is not None)
         self._median = np.concatenate([_median(median, self._width - quick), np.zeros(quick, np.float32)])
+        scores = [name for name in self._outputs if name.startswith("score")]
+        self._programs = {name: program_of(model, name, self._width) for name in scores}
 
     @property
     def width(self) -> int:
@@ -117,6 +124,9 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
     def _run(self, output: str, features: Floats) -> Floats:
         if features.ndim != 2 or features.shape[1] != self._width or features.dtype != np.float32:
             raise ModelError(f"features must be float32[n, {self._width}], not {features.dtype}{list(features.shape)}")
+        program = self._programs.get(output)
+        if program is not None:
+            return run(program, np.require(features, requirements=["C", "W"]))
         try:
             result: Floats = self._session.run([output], {"features": np.ascontiguousarray(features)})[0]
         except self._refusals as error:

@@ -95,8 +95,8 @@ class CohortTable:
     def numbers(self, columns: Sequence[Coded], count: int) -> NDArray[np.int64]:
         """The cohort of each of `count` readings by the fields that make one, int64[count]; -1 where one of them is
         not said, or there are too many. A new one gets the next number, and empty histograms."""
-        combined = np.zeros(count, np.int64)
-        for column in columns:
+        combined = columns[0].codes.astype(np.int64) if columns else np.zeros(count, np.int64)
+        for column in columns[1:]:
             combined = combined * len(column.words) + column.codes
         words = [column.words for column in columns]
         sizes = [len(each) for each in words]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.compile import direct
 from anomaly.engine import arrays, layout
 from anomaly.engine.chain import Chain, KeptBaseline
 from anomaly.engine.cohorts import Merged, Partial
@@ -16,9 +17,9 @@ from anomaly.engine.explain import evidence
 from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
-from anomaly.engine.observe import observe
+from anomaly.engine.observe import observe as first_pass
 from anomaly.engine.outcome import Decisions, Kind, Outcome
-from anomaly.engine.settle import settle
+from anomaly.engine.settle import settle as second_pass
 from anomaly.engine.shadow import Shadowed, shadows
 from anomaly.engine.silent import Unheard, Watch, silences
 from anomaly.engine.state import VehicleState
@@ -28,6 +29,7 @@ from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
+observe, settle = direct(first_pass), direct(second_pass)
 REASONS = ("", "missing", "range", "step", "stuck", "dropout", "unseen_regime")
 
 
@@ -136,7 +138,8 @@ class Engine:
         self._policies = arrays.policies([arm.model for arm in arms], rows)
         self._watch = Watch(self._state, self._chain, self._policies, self._limits.grace)
         self._shadowed = Shadowed.of(arms, self._state, self._fleet.alerts.gap)
-        self._state.arms[: self._state.index.high] = -1
+        self._state.arm_of_new = -1 if len(arms) > 1 else 0
+        self._state.arms[: self._state.index.high] = self._state.arm_of_new
 
     def add_events(self, events: Sequence[Event]) -> int:
         """Events to come; answers how many are late, their vehicle having sent a reading at or after their time.
@@ -296,7 +299,8 @@ class Engine:
         else:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
             self._state.touch_cohorts(slots, cohort)
-        return Readings(slots, batch.ts, np.ascontiguousarray(batch.values), cohort)
+        ts, values = np.ascontiguousarray(batch.ts, np.int64), np.ascontiguousarray(batch.values, np.float32)
+        return Readings(slots, ts, values, cohort)
 
     def _welcome(self, new: NDArray[np.int64]) -> None:
         """Vehicles that were not here: their state if they were let go, and the restarts that wait for them."""
@@ -310,18 +314,17 @@ class Engine:
 
     def _assign_arms(self, slots: NDArray[np.int64]) -> None:
         arms = self._state.arms
-        lacking = arms[slots] < 0
-        if lacking.any():
-            unassigned = np.unique(slots[lacking])
+        if len(self._arms) != 1 and (arms[slots] < 0).any():
+            unassigned = np.unique(slots[arms[slots] < 0])
             vehicles = self._state.index.names(unassigned).tolist()
             arms[unassigned] = [self._assign(vehicle) for vehicle in vehicles]
 
     def _score(self, slots: NDArray[np.int64], rows: tuple[int, int], made: _Made) -> None:
         """The scores of the rows [first, end) that are decided."""
         first, end = rows
-        features, arms = made.observed.features[first:end], self._state.arms[slots[first:end]]
-        decided = made.observed.status[first:end] <= 1
+        features, decided = made.observed.features[first:end], made.observed.status[first:end] <= 1
         whole = len(self._arms) == 1 and bool(decided.all())
+        arms = slots[:0] if whole else self._state.arms[slots[first:end]]
         for position, arm in enumerate(self._arms):
             own = slice(None) if whole else np.flatnonzero(decided & (arms == position))
             if isinstance(own, slice) or len(own):

@@ -11,7 +11,7 @@ F4 = np.float32
 NEVER = np.int64(-(2**63))
 CLIP = F4(12.0)
 FAST, SLOW = F4(0.3), F4(0.01)  # weights of the two other means of wide features
-LOOK_AHEAD = 4  # readings between asking for a record and using it
+LOOK_AHEAD = 8  # readings between asking for a record and using it
 
 # A vehicle's record begins with a header; these are columns of the record seen as int64, int32, float32, uint16, uint8.
 LAST_TS, RESTARTED, START, LAST, PEAK, SENSOR_START, SENSOR_LAST, SHIFT_START = range(8)

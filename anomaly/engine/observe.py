@@ -310,13 +310,17 @@ def observe(
     period of the cohorts that is not merged yet: `calendar[STOPPED]`.
     """
     first, end = rows
+    period = start = 0
     for i in range(first, end):
         if i + LOOK_AHEAD < end:
             for byte in range(0, state.at.record, 64):
                 prefetch(state.raw, readings.slots[i + LOOK_AHEAD] * state.at.record + byte)
         slot = readings.slots[i]
         ts = readings.ts[i]
-        if frame.period > 0 and not frame.conformal and not is_ready(ts, frame.period, cohorts):
+        if frame.period > 0 and (i == first or ts < start or ts >= start + frame.period):
+            period = ts // frame.period
+            start = period * frame.period
+        if frame.period > 0 and not frame.conformal and not is_ready(period, cohorts):
             cohorts.calendar[STOPPED] = i + 1
             return applied
         status = accept(slot, ts, state, limits)
@@ -338,12 +342,11 @@ def observe(
         out.since[i] = state.i8[slot, LAST_TS]
         out.rhythm[i] = state.f4[slot, RHYTHM]
         keep_time(slot, ts, state)
-        period = ts // frame.period if frame.period > 0 else 0
         if frame.period > 0 and not frame.conformal:
             cohort = join_cohort(slot, readings.cohort[i], state)
-            move_on(out.since[i], ts, frame.period, limits.grace, cohorts)
+            move_on(out.since[i], ts, period, (frame.period, limits.grace), cohorts)
             warm = state.i4[slot, COUNT] >= frame.burn_in
-            period = enter_period(cohort, out.since[i], ts, frame.period, warm, cohorts)
+            enter_period(cohort, out.since[i], period, frame.period, warm, cohorts)
         note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         if is_unseen(readings.values, i, out.regime[i], frame):
             note |= UNSEEN

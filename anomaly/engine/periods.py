@@ -63,13 +63,13 @@ def begin(period: int, cohorts: Cohorts) -> None:
 
 
 @part
-def is_ready(ts: int, period: int, cohorts: Cohorts) -> bool:
-    """Whether all is merged that a reading at `ts` needs; the very first reading opens its period.
+def is_ready(here: int, cohorts: Cohorts) -> bool:
+    """Whether all is merged that a reading of period `here` needs; the very first reading opens its period.
 
     Where that one's clock was ahead of the next vehicle's, that begins anew.
     """
     calendar = cohorts.calendar
-    here, opened = ts // period, calendar[OPEN]
+    opened = calendar[OPEN]
     if opened == NEVER:
         begin(max(here, calendar[TOLD] + 1), cohorts)
     elif here < opened and opened == calendar[FIRST] and calendar[REACHED + opened % WATCHED] < 2:
@@ -85,17 +85,30 @@ def enough_passed(p: int, cohorts: Cohorts) -> bool:
     return bool(10 * passed >= reached and passed >= min(2, reached))
 
 
-@rare
-def move_on(before: int, ts: int, period: int, grace: int, cohorts: Cohorts) -> None:
-    """A vehicle goes on from `before` (NEVER: it is new) to `ts`; the open period is closed if that was the last of it.
+@part
+def move_on(before: int, ts: int, here: int, times: tuple[int, int], cohorts: Cohorts) -> None:
+    """A vehicle goes on from `before` (NEVER: it is new) to `ts`, in period `here`; `times` are a period's length and
+    the grace. The open period is closed if that was the last of it.
 
     Which shift the reading is given is told by the period that was open before: of a later one all is not known yet.
+    """
+    period, grace = times
+    opened = cohorts.calendar[OPEN]
+    cohorts.calendar[USED] = shift_of(here, opened)
+    if before == NEVER or before < here * period or ts - grace >= (opened + 1) * period:
+        reach(before, ts, here, times, cohorts)
+
+
+@rare
+def reach(before: int, ts: int, here: int, times: tuple[int, int], cohorts: Cohorts) -> None:
+    """See `move_on`: it is the first reading of its vehicle in a period, or beyond the end of the open one.
+
     Of each of WATCHED periods from the open one on it is known how many vehicles reached it, and how many passed its
     end and the grace. Where enough of them are beyond that, everything begins anew: nothing before is of use there.
     """
     calendar = cohorts.calendar
-    opened, here, done = calendar[OPEN], ts // period, (ts - grace) // period - 1
-    calendar[USED] = shift_of(here, opened)
+    period, grace = times
+    opened, done = calendar[OPEN], (ts - grace) // period - 1
     last = opened + WATCHED - 1
     first = opened if before == NEVER else max(opened, before // period + 1)
     for p in range(first, min(here, last) + 1):
@@ -129,16 +142,14 @@ def shift_of(here: int, opened: int) -> int:
 
 
 @part
-def enter_period(cohort: int, before: int, ts: int, period: int, warm: bool, cohorts: Cohorts) -> int:
-    """Whose vehicle the reading is among those of its period; answers the period."""
+def enter_period(cohort: int, before: int, here: int, period: int, warm: bool, cohorts: Cohorts) -> None:
+    """Whose vehicle the reading, of period `here`, is among those of its period."""
     calendar = cohorts.calendar
-    here = ts // period
     if warm and cohort >= 0:
         if here < calendar[OPEN]:
             calendar[LATE] += 1
-        elif here <= calendar[OPEN] + AHEAD and (before == NEVER or before // period < here):
+        elif here <= calendar[OPEN] + AHEAD and (before == NEVER or before < here * period):
             cohorts.vehicles[cohort, here % PERIODS] += 1
-    return int(here)
 
 
 @part

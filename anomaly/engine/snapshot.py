@@ -28,9 +28,9 @@ def may_stir(
         slot = slots[i]
         times = min(int(seen[slot]) + 1, 65_535)
         seen[slot] = np.uint16(times)
-        learns = state.u1[slot, FLAGS] & PARTIAL > 0 or state.i4[slot, HEAD] >= 0
-        if times > 1 and (learns or (lasting > 0 and times + int(state.u1[slot, RUN]) > lasting)):
-            found = True
+        if times > 1:  # the record of a vehicle that is there once is left where it lies: reading it is what costs
+            learns = state.u1[slot, FLAGS] & PARTIAL > 0 or state.i4[slot, HEAD] >= 0
+            found = found or learns or (lasting > 0 and times + int(state.u1[slot, RUN]) > lasting)
     for i in range(first, end):
         seen[slots[i]] = 0
     return found

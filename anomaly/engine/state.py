@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.compile import direct
 from anomaly.engine import layout
 from anomaly.engine.cohorts import CohortTable
 from anomaly.engine.frame import Frame
@@ -30,6 +31,7 @@ PIECE = 16_384
 SPARE = 65_536
 """Slots beyond the capacity: as many new vehicles may come in one batch before idle ones have left."""
 MODELS = 8
+_may_stir = direct(may_stir)
 
 
 class VehicleState:
@@ -59,6 +61,8 @@ class VehicleState:
         self.q_fleet: dict[str, float] = {}
         self.quantiles: NDArray[np.float32] = reserved(MODELS, room, np.float32)
         self.arms: NDArray[np.int16] = reserved(room, 1, np.int16).reshape(-1)
+        self.arm_of_new = -1
+        """The arm of a vehicle that comes; -1: it is to be assigned."""
         self._seen: NDArray[np.uint16] = reserved(room, 1, np.uint16).reshape(-1)
         self._touched: NDArray[np.uint32] = reserved(room, 1, np.uint32).reshape(-1)
         self._tick = self._saved_tick = 0
@@ -97,7 +101,7 @@ class VehicleState:
         fresh(new, self._signals, np.float32(self._frame.rhythm), self.arrays)
         for row, start in enumerate(self.q_fleet.values()):
             self.quantiles[row, new] = start
-        self.arms[new] = -1
+        self.arms[new] = self.arm_of_new
         self._born.append(new)
         return slots, new
 
@@ -131,7 +135,7 @@ class VehicleState:
 
     def snapshot(self, slots: NDArray[np.int64], rows: tuple[int, int], lasting: int) -> Snapshot | None:
         """Vehicles of the rows [first, end) as they are; None where no decision on these changes features of these."""
-        if not may_stir(slots, rows, lasting, self.arrays, self._seen):
+        if not _may_stir(slots, rows, lasting, self.arrays, self._seen):
             return None
         return Snapshot.of(slots[rows[0] : rows[1]], self.arrays, self.quantiles, self.cohorts.arrays)
 
@@ -279,7 +283,7 @@ class VehicleState:
             self._loaded = False
             self.index.settle()
             self._touched[: self.index.high] = 0
-            self.arms[: self.index.high] = -1
+            self.arms[: self.index.high] = self.arm_of_new
             self._tick = self._saved_tick = 0
             self._born, self._gone = [], []
             self.cohorts.forget_changes()

@@ -82,10 +82,11 @@ class ScanningDecoder:
 
 def _scanner(columns: Sequence[str], fields: Sequence[str], format: Literal["json", "msgpack"]) -> Scanner:
     """A scanner of this format; numba takes a while to load."""
+    from anomaly.compile import direct
     from anomaly.telemetry.scan import Language, Scanner
 
     if format == "json":
         from anomaly.telemetry.scan_json import learn, scan
     else:
         from anomaly.telemetry.scan_msgpack import learn, scan
-    return Scanner(columns, len(fields), Language(learn, scan, context_reader(fields, format)))
+    return Scanner(columns, len(fields), Language(learn, direct(scan), context_reader(fields, format)))

@@ -24,6 +24,7 @@ MOST = (1 << NUMBER_BITS) - 4
 """Strings at most: a table's entry is 24 bits of number and 8 bits of hash."""
 SHORT = 15
 Place = int | np.int64
+_NOTHING = np.zeros(0, np.int64)
 LONG = np.uint64(255 << 56)
 LONG_BYTES = 208
 """Room for a long string, on average, in reserved address space."""
@@ -71,9 +72,12 @@ class Index:
 
     def find(self, text: Text) -> NDArray[np.int64]:
         """Numbers of n strings, int64[n]; -1 for one that has none."""
+        return self._find(text)[0]
+
+    def _find(self, text: Text) -> tuple[NDArray[np.int64], int]:
+        """Their numbers, and how many have none."""
         out = np.empty(len(text), np.int64)
-        _number(text, False, self._arrays, out)
-        return out
+        return out, _number(text, False, self._arrays, out)
 
     def number(self, text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Numbers of n strings, int64[n], and those that were given now, in the order in which their strings came; none
@@ -81,10 +85,10 @@ class Index:
 
         Raises OverflowError when there is no room for all of them; then none was added.
         """
-        out = self.find(text)
+        out, count = self._find(text)
+        if not count:
+            return out, _NOTHING
         unknown = np.flatnonzero(out < 0)
-        if not len(unknown):
-            return out, unknown
         self._make_room(text, unknown)
         given = np.empty(len(unknown), np.int64)
         _number(text.take(unknown), True, self._arrays, given)
@@ -157,9 +161,9 @@ class Index:
         self._arrays = self._arrays._replace(long=tidy)
 
 
-def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) -> None:
+def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) -> int:
     keys = np.empty((len(text), 3), np.uint64)
-    number(text.buffer, text.start, text.stop, add, arrays, keys, out)
+    return number(text.buffer, text.start, text.stop, add, arrays, keys, out)
 
 
 @part
@@ -286,9 +290,9 @@ def number(
     arrays: IndexArrays,
     keys: NDArray[np.uint64],
     out: NDArray[np.int64],
-) -> None:
-    """Numbers of strings, -1 or a new one where there is none; `keys` [n, 3] is scratch."""
-    count = start.shape[0]
+) -> int:
+    """Numbers of strings, -1 or a new one where there is none; `keys` [n, 3] is scratch. Answers how many have -1."""
+    count, missing = start.shape[0], 0
     mask = U8(arrays.table.shape[0] - 1)
     for i in range(count):
         key(buffer, start[i], stop[i], i, keys)
@@ -311,6 +315,8 @@ def number(
             write(buffer, start[i], stop[i], i, keys, found, arrays)
             enter(found, keys[i, 2], arrays)
         out[i] = found
+        missing += 1 if found < 0 else 0
+    return missing
 
 
 @kernel

@@ -32,8 +32,6 @@ from anomaly.telemetry.text import Coded, Text
 _LONGEST_LEARNED = 65_536
 _KEPT_BYTES = 1 << 25
 MOST_CONTEXTS = 16_384
-_MANY = 64
-"""Contexts from which on it pays to look those up once that are the same."""
 _LONGEST_PAUSE = 64
 
 Fields = tuple[str | None, ...]
@@ -98,12 +96,6 @@ class Contexts:
 
     def number(self, text: Text) -> NDArray[np.int64]:
         """Numbers of n contexts, int64[n]; -1 for what is no context, and for all if they are too many."""
-        if len(text) < _MANY:
-            return self._numbers(text)
-        rows, place = text.grouped()
-        return self._numbers(text.take(rows))[place]
-
-    def _numbers(self, text: Text) -> NDArray[np.int64]:
         try:
             numbers, new = self._index.number(text)
         except OverflowError:
@@ -199,26 +191,27 @@ class Scanner:
         taken: slice | NDArray[np.int64] = slice(rows)
         if not out.ok.all():
             taken = np.flatnonzero(out.ok[out.message[:rows]])
-        any_taken = len(out.message[taken]) > 0
-        first = Counter(self._shapes[int(out.note[2])].unknown) if any_taken else Counter[str]()
+        message = out.message[taken].copy()
+        unknown = self._shapes[int(out.note[2])].unknown if len(message) else ()
         return Plain(
             ok=out.ok,
-            message=out.message[taken].copy(),
+            message=message,
             vehicles=Text(buffer, out.start[taken].copy(), out.stop[taken].copy()),
             ts=out.ts[taken].copy(),
             values=out.values[taken].copy(),
             context=self._contexts.columns(contexts[taken]),
-            unknown=first,
+            unknown=Counter(unknown) if unknown else Counter(),
         )
 
     def _contexts_of(self, buffer: NDArray[np.uint8], out: Out, rows: int) -> NDArray[np.int64]:
         """The number of each row's context; a message that has one which is none is not ok."""
         start, stop = out.context[:rows], out.context_stop[:rows]
-        told: slice | NDArray[np.int64] = slice(rows)
-        if rows and start.min() < 0:
+        if rows and start.min() >= 0:
+            numbers = self._contexts.number(Text(buffer, start, stop))
+        else:
             told = np.flatnonzero(start >= 0)
-        numbers = np.full(rows, MOST_CONTEXTS, np.int64)
-        numbers[told] = self._contexts.number(Text(buffer, start[told], stop[told]))
+            numbers = np.full(rows, MOST_CONTEXTS, np.int64)
+            numbers[told] = self._contexts.number(Text(buffer, start[told], stop[told]))
         if rows and numbers.min() < 0:
             out.ok[out.message[:rows][numbers < 0]] = False
         return numbers

@@ -120,27 +120,30 @@ class _Learner:
 
 
 @part
-def leading_digits(word: np.uint64) -> Whole:
-    """How many of 8 bytes are leading digits."""
+def others(word: np.uint64) -> np.uint64:
+    """Which of 8 bytes are no digits: the highest bit of each that is none."""
     word ^= U8(0x3030303030303030)
-    other = ((word + U8(0x7676767676767676)) | word) & U8(0x8080808080808080)
-    return np.int64(8) if other == U8(0) else np.int64(trailing_zeros(other) >> U8(3))
+    return ((word + U8(0x7676767676767676)) | word) & U8(0x8080808080808080)
+
+
+@part
+def value_of(word: np.uint64, count: np.uint64) -> np.uint64:
+    """The number that the first `count` of 8 bytes, 1 to 8 digits, are.
+
+    They are added up in three multiplications (D. Lemire, "Quickly parsing eight digits").
+    """
+    word = (word ^ U8(0x3030303030303030)) << (U8(64) - (count << U8(3)))
+    word = word * U8(10) + (word >> U8(8))
+    pairs = U8(0x000000FF000000FF)
+    return ((word & pairs) * U8(0x000F424000000064) + ((word >> U8(16)) & pairs) * U8(0x0000271000000001)) >> U8(32)
 
 
 @part
 def digits(word: np.uint64) -> np.uint64:
-    """How many of 8 bytes are leading digits, in the upper half, and their value in the lower.
-
-    Eight digits are added up in three multiplications (D. Lemire, "Quickly parsing eight digits").
-    """
-    count = U8(leading_digits(word))
-    if count == U8(0):
-        return U8(0)
-    word = (word ^ U8(0x3030303030303030)) << (U8(64) - (count << U8(3)))
-    word = word * U8(10) + (word >> U8(8))
-    pairs = U8(0x000000FF000000FF)
-    value = (word & pairs) * U8(0x000F424000000064) + ((word >> U8(16)) & pairs) * U8(0x0000271000000001)
-    return (value >> U8(32)) | (count << U8(32))
+    """How many of 8 bytes are leading digits, in the upper half, and their value in the lower."""
+    other = others(word)
+    count = U8(8) if other == U8(0) else trailing_zeros(other) >> U8(3)
+    return U8(0) if count == U8(0) else value_of(word, count) | (count << U8(32))
 
 
 @part
@@ -173,18 +176,17 @@ def number(buffer: NDArray[np.uint8], at: Whole, stop: Whole, book: Book, row: W
     if negative:
         at += 1
     word = load64(buffer, at)
-    count: Whole = leading_digits(word)
+    other = others(word)
+    count: Whole = np.int64(8) if other == U8(0) else np.int64(trailing_zeros(other) >> U8(3))
     if count > 1 and word & U8(0xFF) == U8(48):
         return -1
     places: Whole = 0
-    short = False
-    if 0 < count < 7 and (word >> U8(8 * count)) & U8(0xFF) == U8(46):
+    rest = other & (other - U8(1))  # without the first that is no digit: where a point is, the next one ends the number
+    if count > 0 and rest != U8(0) and (word >> U8(8 * count)) & U8(0xFF) == U8(46):
+        places = np.int64(trailing_zeros(rest) >> U8(3)) - count - 1
+    if places > 0:
         low = (U8(1) << U8(8 * count)) - U8(1)
-        packed = digits((word & low) | ((word >> U8(8)) & ~low))
-        places = np.int64(packed >> U8(32)) - count
-        short = bool(0 < places < 7 - count)
-    if short:
-        whole = packed & U8(0xFFFFFFFF)
+        whole = value_of((word & low) | ((word >> U8(8)) & ~low), U8(count + places))
         at += count + 1 + places
     else:
         packed = digits(load64(buffer, at))

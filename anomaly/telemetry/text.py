@@ -28,7 +28,6 @@ _CRC_TABLES = _crc_tables()
 _FEW_WORDS = 64
 """Words up to which a dictionary holds all of them, so that it is made once, and not for each batch those in use."""
 _WORD = 8
-_GROUPS = 1_024
 
 
 class Text(Sequence[str]):
@@ -105,15 +104,6 @@ class Text(Sequence[str]):
         text = Text(data, edge[:-1], edge[1:])
         text._edge = edge
         return text
-
-    def grouped(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows that stand for all, int64[m], and for each string the place of its own among them, int64[n].
-
-        Where few strings are said often, m is little more than their number; a string may stand there twice.
-        """
-        rows, place = np.empty(len(self), np.int64), np.empty(len(self), np.int64)
-        count = group(self.buffer, self.start, self.stop, np.full(_GROUPS, -1, np.int64), rows, place)
-        return rows[:count], place
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """All bytes one after the other, and where each string begins, int64[n + 1]."""
@@ -240,58 +230,6 @@ def uniform(hashes: NDArray[np.uint64], when: NDArray[np.int64], purpose: int) -
     numbers = np.empty(len(hashes), np.float64)
     spread(hashes, when, np.uint64(purpose << 32), numbers)
     return numbers
-
-
-@kernel
-def equal(buffer: NDArray[np.uint8], begin: int, end: int, other: int, other_end: int) -> bool:
-    """Whether two strings are the same."""
-    if other_end - other != end - begin:
-        return False
-    while end - begin >= 8:
-        if load64(buffer, begin) != load64(buffer, other):
-            return False
-        begin += 8
-        other += 8
-    while begin < end:
-        if buffer[begin] != buffer[other]:
-            return False
-        begin += 1
-        other += 1
-    return True
-
-
-@kernel
-def group(
-    buffer: NDArray[np.uint8],
-    start: NDArray[np.int64],
-    stop: NDArray[np.int64],
-    seen: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    place: NDArray[np.int64],
-) -> int:
-    """See `Text.grouped`; answers m. `seen` [2**k] is -1 everywhere: of each hash the last that had it."""
-    count = np.int64(0)
-    mask = np.uint64(seen.shape[0] - 1)
-    for i in range(start.shape[0]):
-        begin, end = start[i], stop[i]
-        h = np.uint64(end - begin)
-        at = begin
-        while end - at >= 8:
-            h = (h ^ load64(buffer, at)) * np.uint64(0x9E3779B97F4A7C15)
-            at += 8
-        if end - begin >= 8:
-            h = (h ^ load64(buffer, end - 8)) * np.uint64(0xC2B2AE3D27D4EB4F)
-        for j in range(at, end if end - begin < 8 else at):
-            h = (h ^ np.uint64(buffer[j])) * np.uint64(0xC2B2AE3D27D4EB4F)
-        slot = np.int64((h ^ (h >> np.uint64(32))) * np.uint64(0xFF51AFD7ED558CCD) >> np.uint64(40) & mask)
-        found = seen[slot]
-        if found < 0 or not equal(buffer, begin, end, start[rows[found]], stop[rows[found]]):
-            found = count
-            seen[slot] = count
-            rows[count] = i
-            count += 1
-        place[i] = found
-    return count  # type: ignore[return-value]  # an int to whoever calls it
 
 
 @kernel

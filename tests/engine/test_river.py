@@ -42,6 +42,7 @@ def features(kind: type[np.floating[Any]], monkeypatch: pytest.MonkeyPatch) -> n
         return out._replace(features=out.features.astype(kind), scratch=out.scratch.astype(kind))
 
     monkeypatch.setattr(arrays, "observed", observed)
+    monkeypatch.setattr(engines, "observe", engines.first_pass)  # the one that looks at the types
     rng = np.random.default_rng(3)
     values = np.column_stack([rng.normal([0, 10, -5], 2, (COUNT, 3)), np.zeros(COUNT)]).astype(np.float32)
     out = engine.features(

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.telemetry.text import Coded, Text, checksum, group, pack, spread, uniform
+from anomaly.telemetry.text import Coded, Text, checksum, pack, spread, uniform
 
 WORDS = st.lists(st.text(max_size=40), min_size=1, max_size=30)
 
@@ -62,19 +62,3 @@ def test_words_become_a_dictionary_without_repeats(values: list[str | None], unu
         array = each.arrow()
         assert array.to_pylist() == wanted
         assert len(set(array.dictionary.to_pylist())) == len(array.dictionary)
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(["", "a", "b", "ab", "x" * 8, "x" * 7 + "y", "long" * 9, "long" * 8 + "lang"])))
-def test_strings_that_are_said_often_are_grouped(words: list[str]) -> None:
-    """Each string is the one of its group, and few strings make few groups; the kernel does as plain Python does."""
-    text = Text.of(words)
-    rows, place = text.grouped()
-    assert text.take(rows[place]).tolist() == words
-    assert len(rows) == len(set(words))
-    plain = np.zeros(len(words), np.int64), np.zeros(len(words), np.int64)
-    with np.errstate(over="ignore"):
-        count = group.py_func(  # type: ignore[attr-defined]
-            text.buffer, text.start, text.stop, np.full(1_024, -1, np.int64), *plain
-        )
-    assert (plain[0][:count].tolist(), plain[1].tolist()) == (rows.tolist(), place.tolist())
