@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import stats
 
+from anomaly.engine.frame import MOST_AWAY
 from anomaly.engine.layout import AHEAD, BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, SHIFTS
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
@@ -24,6 +25,8 @@ from benchmarks.world import World
 
 FAST, SLOW = 0.3, 0.01
 CLIP = 12.0
+UNKNOWN, TRACKED, SUSPECT = 0, 1, 2
+"""Marks of a signal: nothing is known, its last value was near its evidence, it jumped alone and is not back yet."""
 
 
 class Decided(NamedTuple):
@@ -100,8 +103,8 @@ class _Cohort:
 class _Vehicle:
     """River's statistics of one vehicle."""
 
-    __slots__ = ("baseline", "before", "burned", "count", "equal", "ewm", "gap", "gaps", "last", "last_ts",
-                 "line", "open", "q", "silent", "wide")  # fmt: skip
+    __slots__ = ("baseline", "before", "burned", "count", "equal", "evidence", "ewm", "gap", "gaps", "last",
+                 "last_ts", "line", "mark", "open", "q", "silent", "wide")  # fmt: skip
 
     def __init__(self, signals: int, q: float) -> None:
         self.count, self.last_ts, self.line, self.q = 0, -1, -1, q
@@ -114,6 +117,7 @@ class _Vehicle:
     def forget(self, signals: int, weight: float, wide: bool) -> None:
         """Means over time start at 0, as the engine's do, not at the first value."""
         self.ewm = [_from_zero(stats.EWMean(weight)) for _ in range(signals)]
+        self.evidence, self.mark = [0.0] * signals, [UNKNOWN] * signals
         if wide:
             self.wide = [
                 (_from_zero(stats.EWMean(FAST)), _from_zero(stats.EWMean(SLOW)), _from_zero(stats.EWVar(weight)))
@@ -142,6 +146,7 @@ class RiverPerEvent:
             [(center, inverse) for center, inverse in zip(row, arrays.inv_scale.tolist(), strict=True)]
             for row in arrays.center.tolist()
         ]
+        self._slope, self._step = arrays.slope, arrays.step.tolist()
         self._mean, self._inv_sd = arrays.mean.tolist(), arrays.inv_sd.tolist()
         self._prior, self._gain = arrays.prior.astype(float), arrays.gain.astype(float)
         self._priors = self._prior.tolist()
@@ -205,31 +210,68 @@ class RiverPerEvent:
                 best, found = distance, number
         return found
 
-    def _learn(self, vehicle: _Vehicle, cohort: _Cohort, values: Any, period: int, warm: bool) -> Any:
-        """The feature row of one reading, after its values were judged and taken in."""
-        d, regime = self._d, self._regime(values[self._d :])
-        last, equal, silent, ewm = vehicle.last, vehicle.equal, vehicle.silent, vehicle.ewm
-        opened = self._calendar.opened
-        shifts = cohort.shifts.get(min(max(period, opened - SHIFTS // 2), opened + 1), self._nothing)
-        usual = vehicle.baseline if warm else self._priors
-        means, inverses, limits, wide = self._mean[regime], self._inv_sd[regime], self._limits, self._wide
-        counts = cohort.enter(period) if warm and opened <= period <= opened + AHEAD else None
-        deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
-        for j in range(d):
-            value, (low, high, most, stuck) = values[j], limits[j]
+    def _explained(self, place: Sequence[float], regime: int) -> list[float]:
+        """What the regime signals, as far as they are from the middle of their regime, do to each signal."""
+        steps = [
+            (value - middle) * inverse for value, (middle, inverse) in zip(place, self._regimes[regime], strict=True)
+        ]
+        away = [MOST_AWAY if x > MOST_AWAY else -MOST_AWAY if x < -MOST_AWAY else x for x in steps]
+        explained: list[float] = np.dot(away, self._slope[regime]).tolist()
+        return explained
+
+    def _judge(self, vehicle: _Vehicle, values: Any) -> list[float | None]:
+        """The place of each value among the healthy of its regime; None where it must not be used."""
+        place = values[self._d :]
+        regime = self._regime(place)
+        last, equal, means, inverses = vehicle.last, vehicle.equal, self._mean[regime], self._inv_sd[regime]
+        explained = self._explained(place, regime) if self._slope.size else self._nothing
+        places: list[float | None] = [None] * self._d
+        for j, (low, high, most, stuck) in enumerate(self._limits):
+            value = values[j]
             if value is None or value < low or value > high:
-                silent[j] += 1
-                vehicle.gaps = True
                 continue
             before, last[j] = last[j], value
             equal[j] = same = equal[j] + 1 if value == before else 0
-            if abs(value - before) > most or same >= stuck:
+            if not (abs(value - before) > most or same >= stuck):
+                z = (value - means[j]) * inverses[j] - explained[j]
+                places[j] = CLIP if z > CLIP else -CLIP if z < -CLIP else z
+        return places
+
+    def _isolate(self, vehicle: _Vehicle, places: list[float | None], usual: list[float], shifts: list[float]) -> None:
+        """One signal alone that jumps away from its evidence, or is not back yet from where it jumped, is not used."""
+        evidence, mark, far = vehicle.evidence, vehicle.mark, []
+        for j, (z, limit) in enumerate(zip(places, self._step, strict=True)):
+            if z is None:
+                continue
+            away = abs(z - usual[j] - shifts[j] - evidence[j])
+            if away <= 0.5 * limit:
+                mark[j] = TRACKED
+                continue
+            jumped = mark[j] == TRACKED and abs(evidence[j]) <= 0.25 * limit and away > limit
+            held = mark[j] == SUSPECT and vehicle.silent[j] <= self._fleet.quality.silent_after
+            if jumped or (held and away > 0.75 * limit):
+                far.append(j)
+            mark[j] = SUSPECT if held else UNKNOWN
+        if len(far) == 1 and self._d >= 3:
+            places[far[0]], mark[far[0]] = None, SUSPECT
+
+    def _learn(self, vehicle: _Vehicle, cohort: _Cohort, values: Any, period: int, warm: bool) -> Any:
+        """The feature row of one reading, after its values were judged and taken in."""
+        d, silent, ewm, wide = self._d, vehicle.silent, vehicle.ewm, self._wide
+        opened = self._calendar.opened
+        shifts = cohort.shifts.get(min(max(period, opened - SHIFTS // 2), opened + 1), self._nothing)
+        usual = vehicle.baseline if warm else self._priors
+        counts = cohort.enter(period) if warm and opened <= period <= opened + AHEAD else None
+        deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
+        places = self._judge(vehicle, values)
+        if warm:
+            self._isolate(vehicle, places, usual, shifts)
+        for j, z in enumerate(places):
+            if z is None:
                 silent[j] += 1
                 vehicle.gaps = True
                 continue
             silent[j] = 0
-            z = (value - means[j]) * inverses[j]
-            z = CLIP if z > CLIP else -CLIP if z < -CLIP else z
             own = z - usual[j]
             if counts is not None:
                 place = int(own * 10 + 120.5)
@@ -246,7 +288,7 @@ class RiverPerEvent:
         return self._row(vehicle, deviations, changes)
 
     def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float]) -> Any:
-        evidence = [mean.get() for mean in vehicle.ewm]
+        evidence = vehicle.evidence = [mean.get() for mean in vehicle.ewm]
         columns = [evidence]
         if self._wide:
             fast, slow, variance = zip(*vehicle.wide, strict=True)

@@ -16,8 +16,10 @@ WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
 ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
-LEAST_SQUARES = 0.1
-"""What is known beforehand of slopes: within three healthy spreads of a signal for one of a regime signal."""
+COMMON_SLOPE, OWN_SLOPE = 3.0, 0.1
+"""What is known beforehand of slopes, in spreads of a signal within a vehicle and regime for one of a regime signal: how
+steep they are on the whole, and by how much those of one regime differ from the others'. A month shows little of a
+slope, and what it shows is carried far beyond it."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -246,11 +248,18 @@ def _slopes(values: Floats, away: Floats, codes: NDArray[np.int64], regime: NDAr
         there = np.isfinite(values[:, j])
         own, place = regime[there], codes[there] * regimes + regime[there]
         x, steps = (_centred(each[there], place) for each in (values[:, j, None], away))
+        spread = float(x.std()) or 1.0
+        common = _ridge(steps, x[:, 0] / spread, np.zeros(fields), COMMON_SLOPE)
         for r in range(regimes):
-            inside = steps[own == r]
-            squares = inside.T @ inside + LEAST_SQUARES * np.eye(fields)
-            slope[r, :, j] = np.linalg.solve(squares, inside.T @ x[own == r, 0])
+            inside = own == r
+            slope[r, :, j] = spread * _ridge(steps[inside], x[inside, 0] / spread, common, OWN_SLOPE)
     return slope
+
+
+def _ridge(steps: Floats, x: Floats, center: Floats, spread: float) -> Floats:
+    """Slopes [c] of x [n], whose noise is 1, on `steps` [n, c], known beforehand to lie within `spread` of `center`."""
+    prior = np.eye(len(center)) / spread**2
+    return np.asarray(np.linalg.solve(steps.T @ steps + prior, steps.T @ x + prior @ center))
 
 
 def _centred(values: Floats, place: NDArray[np.int64]) -> Floats:

@@ -29,8 +29,7 @@ def test_a_challenger_that_does_harm_is_rolled_back(world: World) -> None:
     """Gate and shadow let it through, as it learned from quiet weeks; when the noise is back the guardrail fires."""
     own = [one for one in world.place.trail if one.cycle == 1]
     assert [one.left for one in own] == WAY
-    assert "loop-1-live: false_alarms: +" in own[-2].reason
-    assert "50% allowed" in own[-2].reason
+    assert "loop-1-live: alerts: harm between" in own[-2].reason
     experiment = report(world.folder / "run" / "experiments", "loop-1-live").state
     assert experiment is not None
     assert (experiment.status, experiment.verdict) == ("rolled_back", "fail")

@@ -77,7 +77,7 @@ BETTER = Plan(
 )  # fmt: skip
 """A champion that has seen nothing but a cool March, and a challenger that has seen the summer."""
 HARMFUL = Plan(
-    SimulationConfig(name="sample", vehicles=160, days=130, every="12h", start=date(2025, 3, 1), faults=0.05,
+    SimulationConfig(name="sample", vehicles=220, days=130, every="12h", start=date(2025, 3, 1), faults=0.05,
                      season=0.2, upkeep=0.2),
     seed=5,
     file=LoopFile(every_days=7.0, quiet_days=0, window_days=45.0, holdout_days=14.0, shadow_days=7.0, min_days=10.0,
@@ -93,9 +93,9 @@ DRIFTING = Plan(
     HARMFUL.config,
     seed=5,
     file=LoopFile(every_days=0.0, labels=0, drift_days=5, quiet_days=56, window_days=45.0, holdout_days=14.0),
-    trained=30,
-    looks=(93, 107),
-    spoil=partial(noisy, back=95.0),
+    trained=42,
+    looks=(105, 119),
+    spoil=partial(noisy, back=107.0),
 )  # fmt: skip
 """The noise comes back, and the champion does not mind: only who looks at the signals can know."""
 
@@ -117,6 +117,7 @@ class World(NamedTuple):
 def make_world(plan: Plan, folder: Path) -> World:
     """The fleet's files, its first model, and a log with all events and labels, each of which acts at its own time."""
     write(plan.config, plan.seed, folder / "sample")
+    _forget_weather(folder / "sample" / "fleet.toml")
     table = pq.read_table(folder / "sample" / "readings.parquet")
     day = (table["ts"].to_numpy() - plan.config.start_ms) / DAY_MS
     for name in NOISY if plan.spoil is not None else ():
@@ -139,6 +140,12 @@ def make_world(plan: Plan, folder: Path) -> World:
         _send(log, read(file, fleet), fleet.topic(topic))
     log.close()
     return world
+
+
+def _forget_weather(fleet_file: Path) -> None:
+    """A fleet file that does not say that load and weather matter, so that a season is something to learn."""
+    lines = fleet_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    fleet_file.write_text("".join(line for line in lines if not line.startswith("regime")), encoding="utf-8")
 
 
 def _first_model(world: World) -> None:
