@@ -18,8 +18,8 @@ ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
 COMMON_SLOPE, OWN_SLOPE = 3.0, 0.1
 """What is known beforehand of slopes, in spreads of a signal within vehicle and regime for one of a regime signal: how
-steep they are at all, and how far one regime's lie from those of all. A month shows little of a slope, and what it shows
-is carried far beyond it."""
+steep they are at all, and how far one regime's lie from those of all. A month shows little of a slope, and what it
+shows is carried far beyond it."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
