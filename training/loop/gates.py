@@ -21,7 +21,7 @@ from anomaly.registry.probe import probe
 from training.backtest import Before, backtest
 from training.figures import Decided, Figures, found_faults, headline
 from training.fit import PARITY, Trained
-from training.gate import FEWEST_LOST, MOST_FALSE_ALARMS, Report, judge
+from training.gate import MOST_FALSE_ALARMS, Report, judge
 from training.history import History
 
 SLOWEST_US, SLOWER = 100.0, 5.0
@@ -162,7 +162,7 @@ def _reasons(fleet: Fleet, report: Gates) -> Iterator[str]:
     for cohort in report.cohorts:
         yield from _of_cohort(fleet, cohort)
     lost = report.canaries.lost
-    if len(lost) >= max(FEWEST_LOST, CANARIES_LOST * report.canaries.count):
+    if len(lost) > CANARIES_LOST * report.canaries.count:
         named = ", ".join(lost[:3])
         yield f"canaries: {len(lost)} of {report.canaries.count} faults that the champion finds are lost: {named}"
     if not report.parity <= PARITY:
