@@ -38,6 +38,12 @@ def run(folder: Path, *before: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def printed(folder: Path, program: str) -> str:
+    """What a `program` prints that is started in `folder`, and has its cache there."""
+    (folder / "program.py").write_text(program)
+    return started(folder, {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
 def started(folder: Path, environment: dict[str, str]) -> str:
     """What the program in `folder` prints."""
     command, env = [sys.executable, "program.py"], {**os.environ, **environment}
@@ -94,26 +100,26 @@ def test_a_constant_of_another_file_that_changed_makes_the_kernels_anew(tmp_path
 
 def test_indices_of_arrays_are_taken_as_they_are(tmp_path: Path) -> None:
     """Nothing looks whether an index counts from the end, in kernels alone: what else is compiled does as ever."""
-    (tmp_path / "program.py").write_text(
+    said = printed(
+        tmp_path,
         "import numba, numpy as np\nfrom anomaly.compile import kernel\n\n"
         "def at(x, i):\n    return x[i]\n\n"
         "inside, outside = kernel(at), numba.njit(at)\n"
         "print(inside(np.arange(3.0), 1), outside(np.arange(3.0), -1))\n"
-        "print(*('icmp slt' in next(iter(each.inspect_llvm().values())) for each in (inside, outside)))\n"
+        "print(*('icmp slt' in next(iter(each.inspect_llvm().values())) for each in (inside, outside)))\n",
     )
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert started(tmp_path, environment) == "1.0 2.0\nFalse True\n"
+    assert said == "1.0 2.0\nFalse True\n"
 
 
 def test_a_kernel_is_called_without_a_look_at_types(tmp_path: Path) -> None:
     """The first call tells the types; then an array of smaller numbers is refused."""
-    (tmp_path / "program.py").write_text(
+    said = printed(
+        tmp_path,
         "import numpy as np\nfrom typing import NamedTuple\nfrom anomaly.compile import direct, kernel\n\n"
         "class Two(NamedTuple):\n    x: np.ndarray\n    y: np.ndarray\n\n"
         "@kernel\ndef add(two, i):\n    return two.x[i] + two.y[i]\n\n"
         "call, ones = direct(add), np.ones(3)\n"
         "print(call(Two(ones, ones), 1), call(Two(ones, 2 * ones), 2), len(add.overloads))\n"
-        "try:\n    call(Two(ones, np.ones(3, np.float32)), 1)\nexcept TypeError:\n    print('refused')\n"
+        "try:\n    call(Two(ones, np.ones(3, np.float32)), 1)\nexcept TypeError:\n    print('refused')\n",
     )
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert started(tmp_path, environment) == "2.0 3.0 1\nrefused\n"
+    assert said == "2.0 3.0 1\nrefused\n"

@@ -13,13 +13,13 @@ from anomaly.cli.init import Request, fleet_file
 from anomaly.detectors.onnx import OnnxDetector
 from anomaly.engine.model import Model
 from anomaly.errors import DataError, GateError
-from anomaly.feedback.history import HEALTHY
+from anomaly.feedback.history import FAULT, HEALTHY, UNKNOWN
 from anomaly.fleet import Fleet, Shares
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.records import Label
 from anomaly.telemetry.survey import survey
 from training.backtest import backtest
-from training.families import FAMILIES, Fitted
+from training.families import FAMILIES, Evidence, Fitted
 from training.figures import Figures
 from training.fit import check_parity, check_reach, fit
 from training.history import History, Sources, load_history, make_history, split_vehicles
@@ -97,6 +97,25 @@ def test_the_threshold_of_a_forest_comes_from_validation_vehicles(monkeypatch: p
     assert alone.figures.false_alarm_episodes == 0
     assert alone.onnx == pooled.onnx
     assert (alone.k, alone.q_fleet) != (pooled.k, pooled.q_fleet)
+
+
+def test_a_label_teaches_of_the_fault_that_it_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between a vehicle's healthy part and its fault is no example of either."""
+    history = wearing()
+    split = split_vehicles(history.names, 0, None)
+    own, given = FAMILIES["distance"], []
+
+    def seen(evidence: Evidence) -> Fitted:
+        given.append(evidence)
+        return own.fit(evidence)
+
+    monkeypatch.setitem(FAMILIES, "distance", own._replace(fit=seen))
+    fit(fleet(), history, split, 0)
+    health = history.of(split.train).health
+    (evidence,) = given
+    assert evidence.faulty.sum() == (health == FAULT).sum() > 0
+    assert not (evidence.faulty & evidence.healthy).any()
+    assert (~evidence.faulty & ~evidence.healthy).sum() >= (health == UNKNOWN).sum() > 0
 
 
 def test_a_forest_is_fitted_on_wide_features() -> None:
