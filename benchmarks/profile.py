@@ -110,4 +110,4 @@ def _without_limits(fleet: Fleet) -> Fleet:
 
 def _without_context(frame: Frame) -> Frame:
     one = {name: getattr(frame, name)[:1] for name in ("center", "mean", "sd")}
-    return msgspec.structs.replace(frame, cohort=None, **one)
+    return msgspec.structs.replace(frame, cohort=None, slope=(), **one)

@@ -1,6 +1,6 @@
 """An ONNX graph's score as a program of `anomaly.engine.program`, where it is made of a few operators only.
 
-ONNX Runtime takes 15 to 80 us a call, whatever the batch. It stays the one that says what a graph means: the program's
+A call of ONNX Runtime has its price, whatever the batch. It stays the one that says what a graph means: the program's
 scores are the same but for rounding.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import mutation, peers
+from benchmarks import mutation, peers, profile
 from benchmarks.stream import Feed, as_json
 from benchmarks.timing import cpu_ns, in_turns
 from benchmarks.world import World, Worlds, way
@@ -56,3 +56,11 @@ def test_every_mutant_is_one_statement_less() -> None:
     for mutant in every:
         source = (mutation.ROOT / mutant.file).read_text(encoding="utf-8")
         assert mutation.without(source, mutant.line).count(mutant.text) < mutation.without(source, 0).count(mutant.text)
+
+
+def test_every_stage_of_the_profile_is_measured(world: World) -> None:
+    """No stage is left out because what it is compared with cannot be made of the frame; what takes time, has some."""
+    found = profile.stages(world)
+    assert len(found) == 8
+    assert found["decode"] > 0
+    assert found["score"] > 0
