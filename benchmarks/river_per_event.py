@@ -93,11 +93,20 @@ class _Cohort:
         self.shifts.pop(period - CLOSED, None)
         if max(self.vehicles[p] for p in self.closed) < MIN_VEHICLES:
             return
-        seen = np.cumsum(sum(self.closed.values()), axis=1)
-        total = np.maximum(seen[:, -1], 1)
-        median = (np.argmax(2 * seen >= total[:, None], axis=1) - 120) * 0.1
-        shrunk = np.maximum(0.0, 1.0 - 6.25 / total / np.maximum(median * median, 1e-9))
-        self.shifts[period + 2] = np.where(seen[:, -1] < MIN_READINGS, 0.0, median * shrunk).tolist()
+        counts = np.sum(list(self.closed.values()), axis=0)
+        total = np.maximum(counts.sum(axis=1), 1)
+        low, median, high = (_quantiles(counts, share) for share in (0.25, 0.5, 0.75))
+        error = 2.5 * (high - low) / 1.349 / np.sqrt(total)
+        shrunk = median * np.maximum(0.0, 1.0 - error**2 / np.maximum(median**2, 1e-9))
+        self.shifts[period + 2] = np.where(total < MIN_READINGS, 0.0, shrunk).tolist()
+
+
+def _quantiles(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """What a share of the places counted [signals, BINS] is below, those of a bin lying evenly in it."""
+    seen, wanted = np.cumsum(counts, axis=1), share * counts.sum(axis=1)
+    rows, places = np.arange(len(counts)), np.argmax(seen >= wanted[:, None], axis=1)
+    inside = counts[rows, places]
+    return np.asarray((places - 120.5 + 1.0 - (seen[rows, places] - wanted) / np.maximum(inside, 1)) * 0.1)
 
 
 class _Vehicle:

@@ -174,38 +174,47 @@ def has_enough(cohort: int, period: int, cohorts: Cohorts) -> bool:
 
 
 @part
-def middle_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[int, int]:
-    """The bin of the median of signal j in the CLOSED periods up to `period`, and how many readings there are."""
+def quartiles(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[np.float32, np.float32, int]:
+    """The median of signal j in the CLOSED periods up to `period`, the spread that the quartiles are those of, were it
+    normal, and how many readings there are. Inside a bin readings count as spread evenly."""
     total = np.int64(0)
     for p in range(period - CLOSED + 1, period + 1):
         for b in range(BINS):
             total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+    low = median = high = F4(0.0)
     seen = np.int64(0)
     for b in range(BINS):
+        more = np.int64(0)
         for p in range(period - CLOSED + 1, period + 1):
-            seen += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
-        if 2 * seen >= total:
-            return b, int(total)
-    return 0, 0
+            more += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+        begins, each = F4(b) * F4(0.1) - F4(12.05), F4(0.1) / F4(max(more, 1))
+        if 4 * seen < total <= 4 * (seen + more):
+            low = begins + (F4(total) * F4(0.25) - F4(seen)) * each
+        if 2 * seen < total <= 2 * (seen + more):
+            median = begins + (F4(total) * F4(0.5) - F4(seen)) * each
+        if 4 * seen < 3 * total <= 4 * (seen + more):
+            high = begins + (F4(total) * F4(0.75) - F4(seen)) * each
+        seen += more
+    return median, (high - low) * F4(0.7413), int(total)
 
 
 @kernel
 def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
     """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
 
-    A median m of n readings is shrunk by max(0, 1 - s^2 / m^2) with s = 2 * 1.25 / sqrt(n), twice its own error. What
-    is shrunk to nothing is NONE_KNOWN, which no value feels; only a cohort of which nothing is known has 0.
+    A median m of n readings of spread s is shrunk by max(0, 1 - e^2 / m^2) with e = 2 * 1.25 s / sqrt(n), twice its own
+    error. What is shrunk to nothing is NONE_KNOWN, which no value feels; only a cohort of which nothing is known has 0.
     `medians` [cohorts, d] takes the medians as they are, NaN where there is too little to tell one.
     """
     free = (period - CLOSED + 1) % PERIODS
     for cohort in range(cohorts.shift.shape[0]):
         enough = has_enough(cohort, period, cohorts)
         for j in range(cohorts.shift.shape[2]):
-            middle, total = middle_of(cohort, j, period, cohorts) if enough else (0, 0)
+            middle, spread, total = quartiles(cohort, j, period, cohorts) if enough else (F4(0.0), F4(0.0), 0)
             shift, median = F4(0.0), F4(np.nan)
             if total >= MIN_READINGS:
-                median = F4(middle - 120) * F4(0.1)
-                noise = F4(6.25) / F4(total)
+                median = middle
+                noise = F4(6.25) * spread * spread / F4(total)
                 shift = median * max(F4(0.0), F4(1.0) - noise / max(median * median, F4(1e-9)))
                 shift = shift if shift != F4(0.0) else NONE_KNOWN
             medians[cohort, j] = median

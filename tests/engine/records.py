@@ -61,6 +61,16 @@ class Run:
         return int(opened)
 
 
+def _quantile(counts: dict[int, int], share: float) -> float:
+    """What a share of the counted places is below, those of a bin lying evenly in it."""
+    rest = share * sum(counts.values())
+    for place in sorted(counts):
+        if rest <= counts[place]:
+            return (place - 120.5 + rest / counts[place]) * 0.1
+        rest -= counts[place]
+    raise AssertionError("a share is at most 1")
+
+
 class Cohort:
     """What the vehicles of a cohort did by period, signal and place, and who they were."""
 
@@ -85,16 +95,11 @@ class Cohort:
     def shift(self, j: int, period: int) -> float:
         """What is taken off signal j in `period`."""
         merged = self._merged(j, period)
-        total = sum(merged.values())
         if not merged:
             return 0.0
-        seen = 0
-        for place in range(BINS):
-            seen += merged.get(place, 0)
-            if 2 * seen >= total:
-                break
-        median = (place - 120) * 0.1
-        return median * max(0.0, 1 - 6.25 / total / median**2) if place != 120 else 0.0
+        low, median, high = (_quantile(merged, share) for share in (0.25, 0.5, 0.75))
+        error = 2.5 * (high - low) / 1.349 / math.sqrt(sum(merged.values()))
+        return median * max(0.0, 1 - error**2 / max(median**2, 1e-9))
 
     def count(self, j: int, period: int, place: float) -> None:
         """One more reading of signal j at `place`, in spreads."""

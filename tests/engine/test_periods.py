@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,3 +96,19 @@ def test_cohorts_beyond_the_most_go_without() -> None:
 
 def _told(count: int) -> dict[str, list[str | None]]:
     return {"type": ["t0"] * count, "region": [None] * count}
+
+
+@pytest.mark.parametrize(("noise", "moved", "taken"), [(0.04, 0.04, True), (3.0, 0.04, False)])
+def test_a_move_within_a_bin_is_taken_off_where_readings_scatter_little(
+    noise: float, moved: float, taken: bool
+) -> None:
+    """A cohort that moves by less than half a bin is followed; what may be chance in wide readings is not."""
+    rng, count = np.random.default_rng(1), VEHICLES * STEPS
+    step = np.arange(count) // VEHICLES
+    values = np.tile([0.0, 10.0, -5.0, 0.0], (count, 1)) + rng.normal(0, noise, (count, 4)) * [1, 0.3, 0.3, 0]
+    values[:, 0] += np.where(step > 30, moved, 0.0)
+    names, context = [f"v{n % VEHICLES}" for n in range(count)], {"type": ["t"] * count, "region": [None] * count}
+    engine = world.engine()
+    engine.decide(Batch.of(names, (10 * step).astype(np.int64), values.astype(np.float32), context, np.arange(count)))
+    table = engine._state.cohorts
+    assert (abs(table.shift(0, table.awaited + 1)[0] - moved) < 0.02) == taken
