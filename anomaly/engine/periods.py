@@ -187,7 +187,7 @@ def quartiles(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[np.fl
         more = np.int64(0)
         for p in range(period - CLOSED + 1, period + 1):
             more += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
-        begins, each = F4(b) * F4(0.1) - F4(12.05), F4(0.1) / F4(max(more, 1))
+        begins, each = F4(b) * F4(0.1) - F4(12.05), F4(0.1) / F4(max(int(more), 1))
         if 4 * seen < total <= 4 * (seen + more):
             low = begins + (F4(total) * F4(0.25) - F4(seen)) * each
         if 2 * seen < total <= 2 * (seen + more):

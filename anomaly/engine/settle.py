@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, part, rare
+from anomaly.compile import kernel, part, prefetch, rare
 from anomaly.engine.baseline import forget
 from anomaly.engine.frame import FrameArrays
 from anomaly.engine.happen import in_alarm
@@ -28,6 +28,7 @@ from anomaly.engine.layout import (
     IN_FAULT,
     IN_MAINTENANCE,
     IN_PARTIAL,
+    LOOK_AHEAD,
     MISSING,
     MOVED,
     NEVER,
@@ -204,6 +205,11 @@ def settle(
     quick = Episode(base // 8, base // 8 + 1, base // 8 + 2, base // 4 + 6, base // 4 + 7, base // 2 + 16)
     has_quick = state.at.record - state.at.abrupt >= EPISODE_BYTES
     for i in range(first, end):
+        if i + LOOK_AHEAD < end:
+            ahead = readings.slots[i + LOOK_AHEAD]
+            prefetch(arms, ahead * 2)
+            prefetch(quantiles, (policies.model[0] * quantiles.shape[1] + ahead) * 4)
+            prefetch(state.raw, ahead * state.at.record)
         if observed.status[i] > 1:
             continue
         slot = readings.slots[i]
