@@ -76,7 +76,10 @@ def shares(fleet: Fleet, frame: Frame, cohort: bool) -> dict[str, float]:
 
 
 def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector) -> Model:
-    """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet."""
+    """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet.
+
+    What kinds of alarm of their own leave of their parts of the budget, faults have.
+    """
     policy, matrix = policy_of(fleet), judged.matrix
     scores = detector.score(matrix.features[judged.warm])
     q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
@@ -86,20 +89,39 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
     checks = _cohorts(fleet, frame, history, matrix, merged)
     on = np.isfinite(checks.cohort)
     of_kind = {kind: share * allowed for kind, share in shares(fleet, frame, bool(on)).items()}
-    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, of_kind["fault"])
+    left = allowed - of_kind["cohort"]
     if detector.abrupt is not None and of_kind["abrupt"] > 0:
         quick = detector.abrupt.score(matrix.features[judged.warm])
         checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
+        left -= of_kind["abrupt"]
     if of_kind["born_ill"] > 0:
-        checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), of_kind["born_ill"]))
+        line = _born_ill(judged, len(frame.signals), of_kind["born_ill"])
+        checks = checks._replace(born_ill=line)
+        left -= int((_worst(judged) > line).sum())
     if of_kind["silence"] > 0:
-        checks = checks._replace(silence=_silence(judged, of_kind["silence"]))
+        line = _silence(judged, of_kind["silence"])
+        checks = checks._replace(silence=line)
+        left -= int((_gaps(judged) > line).sum())
+    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, left)
     return model._replace(k=k, checks=checks)
 
 
 def _k(level: NDArray[np.float32], fleet: Fleet, judged: Judged, allowed: float) -> float:
     codes, rank = judged.codes[judged.warm], judged.matrix.rank[judged.warm]
     return float(np.float32(choose_k(level, codes, rank, fleet.alerts.gap, allowed)))
+
+
+def _worst(judged: Judged) -> NDArray[np.float64]:
+    """The largest distance at birth of each vehicle."""
+    ill, codes = judged.matrix.ill[judged.young], judged.codes[judged.young]
+    worst = np.zeros(int(codes.max(initial=-1)) + 1)
+    np.maximum.at(worst, codes, ill)
+    return np.asarray(worst[np.unique(codes)])
+
+
+def _gaps(judged: Judged) -> NDArray[np.float32]:
+    """The time before each healthy reading, in the vehicle's own rhythms."""
+    return judged.matrix.gap[judged.warm | judged.young]
 
 
 def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
@@ -109,10 +131,7 @@ def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
     The distance squared, times the signals, is chi-squared for Gaussian vehicles; its quantile is that of Wilson and
     Hilferty (1931).
     """
-    ill, codes = judged.matrix.ill[judged.young], judged.codes[judged.young]
-    worst = np.zeros(int(codes.max(initial=-1)) + 1)
-    np.maximum.at(worst, codes, ill)
-    ordered = -np.sort(-worst[np.unique(codes)])
+    ordered = -np.sort(-_worst(judged))
     seen = 1.01 * float(ordered[min(int(allowed), len(ordered) - 1)]) if len(ordered) else 0.0
     chance = min(max(allowed / max(len(ordered), 1), 1e-9), 0.5)
     part = 2.0 / (9.0 * signals)
@@ -123,7 +142,7 @@ def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
 def _silence(judged: Judged, allowed: float) -> float:
     """How many of its own rhythms a vehicle may be silent: the smallest number that at most `allowed` of the healthy
     gaps pass, half as much again where none of them may, and no fewer than two."""
-    gaps = -np.sort(-judged.matrix.gap[judged.warm | judged.young])
+    gaps = -np.sort(-_gaps(judged))
     seen = float(gaps[min(int(allowed), len(gaps) - 1)]) * (1.01 if allowed >= 1 else 1.5)
     return float(np.float32(max(seen, 2.0)))
 
