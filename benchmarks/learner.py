@@ -56,7 +56,7 @@ def judge(fleet: Fleet, history: History, number: int) -> dict[str, tuple[float,
     train = history.of(split.train)
     values, healthy = train.batch.values.astype(np.float64), train.health == HEALTHY
     frame = fit_frame(fleet, values, train.codes, healthy, 0)
-    noise = noise_covariance(normalised(frame, values), train.codes, healthy)
+    noise = noise_covariance(normalised(fleet, frame, values, train.codes), train.codes, healthy)
     precision = np.linalg.inv(0.95 * noise + 0.05 * np.diag(np.diag(noise)) + 1e-6 * np.eye(len(noise)))
     matrix = build_matrix(fleet, frame, history)
     evidence = matrix.features[:, : len(noise)].astype(np.float64)

@@ -22,10 +22,16 @@ from training.cohort_check import cohort_checks
 from training.figures import vehicle_days
 from training.history import History
 from training.matrix import Matrix
-from training.threshold import LEAST_K, choose_k
+from training.threshold import LEAST_K, choose_k, episodes_of
 
 NO_ALARM = 2.0**20
 """A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
+
+
+ENOUGH_ALLOWED = 20.0
+"""Episodes below which their number is too much a matter of chance to move a threshold for."""
+WITHIN, REPLAYS = 1.4, 5
+"""How far, as a factor, a threshold may be moved by what comes of it when it decides, and how often that is tried."""
 
 
 class Judged(NamedTuple):
@@ -75,35 +81,67 @@ def shares(fleet: Fleet, frame: Frame, cohort: bool) -> dict[str, float]:
     return {**own, "fault": 1.0 - sum(own.values())}
 
 
+class _Spent(NamedTuple):
+    """Episodes of the budget that other kinds than faults take: of readings, and `beside` them (silences, cohorts)."""
+
+    readings: float
+    beside: float
+
+
 def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector) -> Model:
     """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet.
 
     What kinds of alarm of their own leave of their parts of the budget, faults have.
     """
-    policy, matrix = policy_of(fleet), judged.matrix
-    scores = detector.score(matrix.features[judged.warm])
+    policy = policy_of(fleet)
+    scores = detector.score(judged.matrix.features[judged.warm])
     q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
     model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
     allowed = fleet.threshold.false_alarms * judged.days / 1_000
-    level, merged = _levels(fleet, history, model, frame)
-    checks = _cohorts(fleet, frame, history, matrix, merged)
-    on = np.isfinite(checks.cohort)
-    of_kind = {kind: share * allowed for kind, share in shares(fleet, frame, bool(on)).items()}
-    left = allowed - of_kind["cohort"]
-    if detector.abrupt is not None and of_kind["abrupt"] > 0:
-        quick = detector.abrupt.score(matrix.features[judged.warm])
-        checks = checks._replace(abrupt=_k(quick, fleet, judged, of_kind["abrupt"]))
-        left -= of_kind["abrupt"]
-    if of_kind["born_ill"] > 0:
-        line = _born_ill(judged, len(frame.signals), of_kind["born_ill"])
-        checks = checks._replace(born_ill=line)
-        left -= int((_worst(judged) > line).sum())
-    if of_kind["silence"] > 0:
-        line = _silence(judged, of_kind["silence"])
-        checks = checks._replace(silence=line)
-        left -= int((_gaps(judged) > line).sum())
-    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, left)
-    return model._replace(k=k, checks=checks)
+    level, _, merged = _replay(fleet, history, model, frame)
+    checks, spent = _checks(fleet, frame, history, judged, detector, merged)
+    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, allowed - sum(spent))
+    return _lived(fleet, frame, history, judged, model._replace(k=k, checks=checks), allowed - spent.beside)
+
+
+def _checks(
+    fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector, merged: Sequence[Merged]
+) -> tuple[Checks, _Spent]:
+    """The thresholds of the kinds beside faults, and what each takes of its part of the budget."""
+    allowed = fleet.threshold.false_alarms * judged.days / 1_000
+    checks, whole = _cohorts(fleet, frame, history, judged.matrix, merged)
+    of_kind = shares(fleet, frame, math.isfinite(checks.cohort))
+    abrupt, ill, silent = (of_kind[kind] * allowed for kind in ("abrupt", "born_ill", "silence"))
+    born = silences = 0
+    if detector.abrupt is not None and abrupt > 0:
+        quick = detector.abrupt.score(judged.matrix.features[judged.warm])
+        checks = checks._replace(abrupt=_k(quick, fleet, judged, abrupt))
+    if ill > 0:
+        checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), ill))
+        born = int((_worst(judged) > checks.born_ill).sum())
+    if silent > 0:
+        checks = checks._replace(silence=_silence(judged, silent))
+        silences = int((_gaps(judged) > checks.silence).sum())
+    return checks, _Spent(abrupt + born, silences + whole)
+
+
+def _lived(fleet: Fleet, frame: Frame, history: History, judged: Judged, model: Model, allowed: float) -> Model:
+    """The model with the smallest k, among some around its own, that lets at most `allowed` episodes of the judged
+    readings pass when it decides itself: a lasting shift ends what would go on alarming, so that less is spent than
+    levels alone say. With fewer than ENOUGH_ALLOWED the model as it is: they are too few to be counted."""
+    if allowed < ENOUGH_ALLOWED or not fleet.alerts.lasting_after:
+        return model
+    chosen = judged.warm | judged.young
+    codes, rank = judged.codes[chosen], judged.matrix.rank[chosen]
+    low, high = model.k / WITHIN, model.k * WITHIN
+    for _ in range(REPLAYS):
+        k = float(np.float32(math.sqrt(low * high)))
+        _, alarm, _ = _replay(fleet, history, model._replace(k=k), frame)
+        if episodes_of(alarm[chosen], codes, rank, fleet.alerts.gap) > allowed:
+            low = k
+        else:
+            high = k
+    return model._replace(k=float(np.float32(high)))
 
 
 def _k(level: NDArray[np.float32], fleet: Fleet, judged: Judged, allowed: float) -> float:
@@ -147,24 +185,37 @@ def _silence(judged: Judged, allowed: float) -> float:
     return float(np.float32(max(seen, 2.0)))
 
 
-def _cohorts(fleet: Fleet, frame: Frame, history: History, matrix: Matrix, merged: Sequence[Merged]) -> Checks:
-    """The check on cohorts, judged on everybody: a cohort needs all its vehicles."""
+def _cohorts(
+    fleet: Fleet, frame: Frame, history: History, matrix: Matrix, merged: Sequence[Merged]
+) -> tuple[Checks, int]:
+    """The check on cohorts, judged on everybody, as a cohort needs all its vehicles; and the false alarms it makes."""
     share = fleet.threshold.share.cohort
     if frame.cohort is None or share == 0:
-        return Checks()
+        return Checks(), 0
     days = Judged.of(fleet, history, matrix, np.ones(len(history.batch), np.bool_)).days
     return cohort_checks(history, frame.cohort, merged, share * fleet.threshold.false_alarms * days / 1_000)
 
 
-def _levels(fleet: Fleet, history: History, model: Model, frame: Frame) -> tuple[NDArray[np.float32], list[Merged]]:
-    """Score over threshold, for every accepted reading, and the periods of cohorts that were merged on the way."""
+class _Replay(NamedTuple):
+    """Of every accepted reading its score over its threshold and whether it alarms, and the periods of cohorts that
+    were merged on the way."""
+
+    level: NDArray[np.float32]
+    alarm: NDArray[np.bool_]
+    merged: list[Merged]
+
+
+def _replay(fleet: Fleet, history: History, model: Model, frame: Frame) -> _Replay:
+    """The history as the model decides it."""
     engine = Engine(fleet, frame)
     engine.use([Arm("fit", 1.0, model)], lambda _vehicle: 0)
     engine.add_events(history.events)
     levels: list[NDArray[np.float32]] = []
+    alarms: list[NDArray[np.bool_]] = []
     merged: list[Merged] = []
     for chunk in history.chunks():
         outcome = engine.decide(chunk)
         levels.append(outcome.decisions.level)
+        alarms.append(outcome.decisions.alarm)
         merged += outcome.merged
-    return np.concatenate(levels), merged
+    return _Replay(np.concatenate(levels), np.concatenate(alarms), merged)

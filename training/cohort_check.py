@@ -13,7 +13,7 @@ from anomaly.engine.cohorts import BETWEEN, Merged
 from anomaly.engine.layout import CLOSED
 from anomaly.engine.model import Checks
 from training.history import History
-from training.threshold import choose_k
+from training.threshold import choose_k, episodes_of
 
 Floats = NDArray[np.float64]
 LEAST_SPREAD = 0.1
@@ -41,9 +41,11 @@ def members(history: History, fields: Sequence[str]) -> dict[str, NDArray[np.int
     return {key: np.array(codes) for key, codes in found.items()}
 
 
-def cohort_checks(history: History, fields: Sequence[str], merged: Sequence[Merged], allowed: float) -> Checks:
-    """The check on cohorts with the threshold that at most `allowed` episodes of the healthy `merged` periods pass; it
-    is off where fewer than FEWEST cohorts have enough vehicles.
+def cohort_checks(
+    history: History, fields: Sequence[str], merged: Sequence[Merged], allowed: float
+) -> tuple[Checks, int]:
+    """The check on cohorts with the threshold that at most `allowed` episodes of the healthy `merged` periods pass, and
+    how many do; it is off where fewer than FEWEST cohorts have enough vehicles.
 
     Where less than one is allowed, the threshold is no lower than the exponential tail beyond the 90 % point says
     (Pickands 1975), one in CLOSED periods being a new one.
@@ -51,7 +53,7 @@ def cohort_checks(history: History, fields: Sequence[str], merged: Sequence[Merg
     keys = sorted({key for period in merged for key in period.keys})
     medians = _healthy(history, members(history, fields), merged, keys)
     if np.isfinite(medians).any(axis=(0, 2)).sum() < FEWEST:
-        return Checks()
+        return Checks(), 0
     moved = np.array([each - usual_of(each)[0] for each in medians])
     known = np.isfinite(moved).any(axis=(0, 1))
     spread = np.full(moved.shape[2], LEAST_SPREAD)
@@ -59,12 +61,13 @@ def cohort_checks(history: History, fields: Sequence[str], merged: Sequence[Merg
     distance = np.array([distances(each, spread) for each in medians])
     period, cohort = np.nonzero(np.isfinite(distance))
     if not len(period):
-        return Checks()
+        return Checks(), 0
     told = distance[period, cohort]
     times = np.array([each.period for each in merged], np.int64)[period]
     seen = choose_k(told.astype(np.float32), cohort, times, 1, allowed)
     k = max(seen, _beyond(told, allowed) if allowed < 1 else 0.0, LEAST)
-    return Checks(cohort=float(np.float32(k)), cohort_spread=tuple(map(float, spread.astype(np.float32))))
+    checks = Checks(cohort=float(np.float32(k)), cohort_spread=tuple(map(float, spread.astype(np.float32))))
+    return checks, episodes_of(told > k, cohort, times, 1)
 
 
 def _beyond(told: Floats, allowed: float) -> float:

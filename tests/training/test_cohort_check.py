@@ -44,18 +44,18 @@ def past(faults: list[Fault], cohorts: int = 4) -> History:
 def test_with_two_cohorts_the_check_is_off() -> None:
     """It takes three cohorts with data to say which one moved."""
     for merged in ([], periods(0.1, cohorts=2)):
-        assert cohort_checks(past([]), ("type",), merged, 1.0).cohort == math.inf
-    assert cohort_checks(past([]), ("type",), periods(0.1), 1.0).cohort < math.inf
+        assert cohort_checks(past([]), ("type",), merged, 1.0)[0].cohort == math.inf
+    assert cohort_checks(past([]), ("type",), periods(0.1), 1.0)[0].cohort < math.inf
 
 
 def test_the_budget_is_kept_on_the_history() -> None:
     """More allowed episodes mean a lower threshold; less than one lies beyond all that was seen; none below LEAST."""
     merged = periods(0.1)
     merged[30].medians[1] = 5.0
-    few, many = (cohort_checks(past([]), ("type",), merged, allowed) for allowed in (0.1, 2.0))
+    few, many = (cohort_checks(past([]), ("type",), merged, allowed)[0] for allowed in (0.1, 2.0))
     assert few.cohort > many.cohort >= LEAST
     assert few.cohort > 20
-    assert cohort_checks(past([]), ("type",), periods(0.01), 50.0).cohort == LEAST
+    assert cohort_checks(past([]), ("type",), periods(0.01), 50.0)[0].cohort == LEAST
 
 
 def test_a_cohort_with_a_fault_does_not_lift_the_threshold() -> None:
@@ -64,7 +64,7 @@ def test_a_cohort_with_a_fault_does_not_lift_the_threshold() -> None:
     for period in merged[30:40]:
         period.medians[1] = 5.0
     ill = [Fault(1, 300, 399)]
-    lifted, kept = (cohort_checks(past(faults), ("type",), merged, 0.5).cohort for faults in ([], ill))
+    lifted, kept = (cohort_checks(past(faults), ("type",), merged, 0.5)[0].cohort for faults in ([], ill))
     assert kept < lifted / 3
 
 

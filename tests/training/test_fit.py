@@ -21,7 +21,7 @@ from anomaly.telemetry.survey import survey
 from training.backtest import backtest
 from training.families import FAMILIES, Evidence, Fitted
 from training.figures import Figures
-from training.fit import check_parity, check_reach, fit
+from training.fit import Trained, check_parity, check_reach, fit
 from training.history import History, Sources, load_history, make_history, split_vehicles
 from training.matrix import build_matrix
 
@@ -264,3 +264,31 @@ def test_faults_have_what_other_kinds_leave_of_the_budget() -> None:
     trained = fit(halved, history, split, 0)
     assert np.isfinite(trained.checks.born_ill)
     assert fit(whole, history, split, 0, trained.frame).k == trained.k
+
+
+def test_the_budget_is_what_a_model_spends_that_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vehicles that change for good alarm until that is their normal; who only counts levels sets too high a line."""
+    rng, vehicles, life = np.random.default_rng(0), 60, 400
+    values = rng.normal(0, 1, (life, vehicles, 3)) + rng.normal(0, 2, (vehicles, 3))
+    values[..., 0] += (np.arange(life)[:, None] >= rng.integers(100, 300, vehicles)) * rng.uniform(0, 2.5, vehicles)
+    table = np.concatenate([values, np.zeros((life, vehicles, 1))], axis=2).reshape(-1, 4).astype(np.float32)
+    names, ts = [f"v{n:02d}" for n in range(vehicles)] * life, np.repeat(np.arange(life), vehicles)
+    asked = msgspec.structs.replace(fleet().threshold, false_alarms=2.0)
+    made = msgspec.structs.replace(
+        fleet(), history=msgspec.structs.replace(fleet().history, run_to_failure=False), threshold=asked
+    )
+    history = make_history(made, Batch.of(names, ts, table, {}, np.arange(len(ts))), [], [], [])
+    split = split_vehicles(history.names, 0, None)
+    trained = fit(made, history, split, 0)
+    monkeypatch.setattr("training.calibrate.ENOUGH_ALLOWED", np.inf)
+    counted = fit(made, history, split, 0, trained.frame)
+    assert trained.k < 0.95 * counted.k
+    spent, unspent = (_spent(made, each, history) for each in (trained, counted))
+    assert unspent < 1.8 < spent <= 2.0
+
+
+def _spent(made: Fleet, trained: Trained, history: History) -> float:
+    """False alarms per 1,000 healthy cycles of all vehicles."""
+    lines = trained.k, trained.q_fleet, trained.policy, trained.checks
+    model = Model("t/1", "d", OnnxDetector(trained.onnx, trained.frame.signals), *lines)
+    return backtest(made, trained.frame, model, history).figures.false_alarms_per_1000_days
