@@ -9,10 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-UPWARD = 3.0
-"""How many times as far as down a vehicle's threshold may move up. One whose scores always scatter widely else spends
-the budget of many, and all have a higher threshold for it; one that is calm is little better watched for a lower one.
-"""
 
 
 class Scorer(Protocol):
@@ -28,9 +24,8 @@ class Scorer(Protocol):
 class ThresholdPolicy(NamedTuple):
     """How a vehicle's own threshold moves; the formula is in `anomaly.thresholds.adaptive`.
 
-    `bound` is the largest relative distance below the fleet's threshold, and UPWARD times as far above it; `rate` is
-    the step of ln q at one reading, `gate` the multiple of q above which nothing is learned (inf: no gate), `quantile`
-    the one that q tracks.
+    `bound` is the largest relative distance from the fleet's threshold, `rate` the step of ln q at one reading,
+    `gate` the multiple of q above which nothing is learned (inf: no gate), `quantile` the one that q tracks.
     """
 
     bound: float
@@ -46,7 +41,7 @@ class ThresholdPolicy(NamedTuple):
     @property
     def high(self) -> float:
         """Largest factor of the fleet's threshold."""
-        return 1.0 + UPWARD * self.bound
+        return 1.0 + self.bound
 
     @classmethod
     def from_adaptation(cls, adaptation: float) -> ThresholdPolicy:

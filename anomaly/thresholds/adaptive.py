@@ -21,15 +21,15 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
 
     A score is an alarm above
 
-        threshold = k * clip(q / q_fleet, 1 - bound, 1 + UPWARD * bound)
+        threshold = k * clip(q / q_fleet, 1 - bound, 1 + bound)
 
     where q tracks the `policy.quantile` of the scores on a logarithmic scale, starting at `q_fleet`. After each
     finite score below `gate * q`
 
-        ln q += rate * (1[score > q] - (1 - quantile)),  then q is clipped to q_fleet times the same bounds.
+        ln q += rate * (1[score > q] - (1 - quantile)),  then q is clipped to q_fleet * (1 -+ bound).
 
     (Stochastic approximation of a quantile: Robbins and Monro 1951, with a constant step.) The bound is the proof
-    that no sequence of scores, however slow its rise, moves the threshold by more than that. Scores that are NaN
+    that no sequence of scores, however slow its rise, moves the threshold by more than `bound`. Scores that are NaN
     or infinite change nothing. All arithmetic is in float32, bit-equal to `anomaly.engine.settle`.
 
     Parameters

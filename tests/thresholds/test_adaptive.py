@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from river import anomaly, base, checks, compose, preprocessing
 
 from anomaly.engine.layout import Policies
-from anomaly.engine.model import UPWARD, ThresholdPolicy
+from anomaly.engine.model import ThresholdPolicy
 from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.engine.settle import adapt
 from anomaly.errors import ConfigError, StateError
@@ -59,7 +59,7 @@ def kernel_policies(policy: ThresholdPolicy) -> Policies:
         k=one(K),
         q_fleet=one(Q_FLEET),
         low=one(max(0.0, 1.0 - policy.bound)),
-        high=one(1.0 + UPWARD * policy.bound),
+        high=one(1.0 + policy.bound),
         up=one(math.exp(policy.rate * policy.quantile)),
         down=one(math.exp(-policy.rate * (1.0 - policy.quantile))),
         gate=one(policy.gate),
