@@ -81,54 +81,44 @@ def shares(fleet: Fleet, frame: Frame, cohort: bool) -> dict[str, float]:
     return {**own, "fault": 1.0 - sum(own.values())}
 
 
-class _Spent(NamedTuple):
-    """Episodes of the budget that other kinds than faults take: of readings, and `beside` them (silences, cohorts)."""
-
-    readings: float
-    beside: float
-
-
 def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector) -> Model:
-    """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet.
-
-    What kinds of alarm of their own leave of their parts of the budget, faults have.
-    """
+    """The model with the thresholds that keep the fleet's budget on the judged readings; it has no name yet."""
     policy = policy_of(fleet)
     scores = detector.score(judged.matrix.features[judged.warm])
     q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
     model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
     allowed = fleet.threshold.false_alarms * judged.days / 1_000
     level, _, merged = _replay(fleet, history, model, frame)
-    checks, spent = _checks(fleet, frame, history, judged, detector, merged)
-    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, allowed - sum(spent))
-    return _lived(fleet, frame, history, judged, model._replace(k=k, checks=checks), allowed - spent.beside)
+    checks, beside = _checks(fleet, frame, history, judged, detector, merged)
+    faults = shares(fleet, frame, math.isfinite(checks.cohort))["fault"] * allowed
+    k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, faults)
+    return _lived(fleet, frame, history, judged, model._replace(k=k, checks=checks), allowed - beside)
 
 
 def _checks(
     fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector, merged: Sequence[Merged]
-) -> tuple[Checks, _Spent]:
-    """The thresholds of the kinds beside faults, and what each takes of its part of the budget."""
+) -> tuple[Checks, int]:
+    """The thresholds of the kinds beside faults, and the false alarms that are of no reading: silences and cohorts."""
     allowed = fleet.threshold.false_alarms * judged.days / 1_000
-    checks, whole = _cohorts(fleet, frame, history, judged.matrix, merged)
+    checks, beside = _cohorts(fleet, frame, history, judged.matrix, merged)
     of_kind = shares(fleet, frame, math.isfinite(checks.cohort))
     abrupt, ill, silent = (of_kind[kind] * allowed for kind in ("abrupt", "born_ill", "silence"))
-    born = silences = 0
     if detector.abrupt is not None and abrupt > 0:
         quick = detector.abrupt.score(judged.matrix.features[judged.warm])
         checks = checks._replace(abrupt=_k(quick, fleet, judged, abrupt))
     if ill > 0:
         checks = checks._replace(born_ill=_born_ill(judged, len(frame.signals), ill))
-        born = int((_worst(judged) > checks.born_ill).sum())
     if silent > 0:
         checks = checks._replace(silence=_silence(judged, silent))
-        silences = int((_gaps(judged) > checks.silence).sum())
-    return checks, _Spent(abrupt + born, silences + whole)
+        beside += int((_gaps(judged) > checks.silence).sum())
+    return checks, beside
 
 
 def _lived(fleet: Fleet, frame: Frame, history: History, judged: Judged, model: Model, allowed: float) -> Model:
     """The model with the smallest k, among some around its own, that lets at most `allowed` episodes of the judged
-    readings pass when it decides itself: a lasting shift ends what would go on alarming, so that less is spent than
-    levels alone say. With fewer than ENOUGH_ALLOWED the model as it is: they are too few to be counted."""
+    readings pass when it decides itself: a lasting shift ends what would go on alarming, and other kinds of alarm spend
+    little of their parts, so that less is spent than levels alone say. With fewer than ENOUGH_ALLOWED the model as it
+    is: they are too few to be counted."""
     if allowed < ENOUGH_ALLOWED or not fleet.alerts.lasting_after:
         return model
     chosen = judged.warm | judged.young
@@ -149,14 +139,6 @@ def _k(level: NDArray[np.float32], fleet: Fleet, judged: Judged, allowed: float)
     return float(np.float32(choose_k(level, codes, rank, fleet.alerts.gap, allowed)))
 
 
-def _worst(judged: Judged) -> NDArray[np.float64]:
-    """The largest distance at birth of each vehicle."""
-    ill, codes = judged.matrix.ill[judged.young], judged.codes[judged.young]
-    worst = np.zeros(int(codes.max(initial=-1)) + 1)
-    np.maximum.at(worst, codes, ill)
-    return np.asarray(worst[np.unique(codes)])
-
-
 def _gaps(judged: Judged) -> NDArray[np.float32]:
     """The time before each healthy reading, in the vehicle's own rhythms."""
     return judged.matrix.gap[judged.warm | judged.young]
@@ -169,7 +151,10 @@ def _born_ill(judged: Judged, signals: int, allowed: float) -> float:
     The distance squared, times the signals, is chi-squared for Gaussian vehicles; its quantile is that of Wilson and
     Hilferty (1931).
     """
-    ordered = -np.sort(-_worst(judged))
+    ill, codes = judged.matrix.ill[judged.young], judged.codes[judged.young]
+    worst = np.zeros(int(codes.max(initial=-1)) + 1)
+    np.maximum.at(worst, codes, ill)
+    ordered = -np.sort(-worst[np.unique(codes)])
     seen = 1.01 * float(ordered[min(int(allowed), len(ordered) - 1)]) if len(ordered) else 0.0
     chance = min(max(allowed / max(len(ordered), 1), 1e-9), 0.5)
     part = 2.0 / (9.0 * signals)

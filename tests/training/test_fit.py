@@ -253,19 +253,6 @@ def test_a_share_of_nothing_turns_a_kind_off_in_a_frame_that_was_kept_too() -> N
     assert again.k <= first.k
 
 
-def test_faults_have_what_other_kinds_leave_of_the_budget() -> None:
-    """Where no vehicle is born ill, half of the budget for those changes nothing about the threshold of faults."""
-    history = wearing()
-    split, table = split_vehicles(history.names, 0, None), fleet().threshold
-    halved, whole = (
-        msgspec.structs.replace(fleet(), threshold=msgspec.structs.replace(table, share=Shares(born_ill=share)))
-        for share in (0.5, 0.0)
-    )
-    trained = fit(halved, history, split, 0)
-    assert np.isfinite(trained.checks.born_ill)
-    assert fit(whole, history, split, 0, trained.frame).k == trained.k
-
-
 def test_the_budget_is_what_a_model_spends_that_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vehicles that change for good alarm until that is their normal; who only counts levels sets too high a line."""
     rng, vehicles, life = np.random.default_rng(0), 60, 400

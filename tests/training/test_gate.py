@@ -97,8 +97,7 @@ def played(champion: Model, history: History, model: Model, before: Before | Non
 def test_what_alarmed_before_the_newest_days_is_not_charged_again() -> None:
     """All vehicles stepped, the champion alarmed at once and their normal moved; a slower challenger, which would have
     alarmed later by itself, has nothing to alarm for."""
-    history, sharp = stepped(), model_of(aging.champion(), "aging/1")
-    champion = sharp._replace(k=1.2 * sharp.k)  # which alarms for the step once, and not for what is left of it
+    history, champion = stepped(), model_of(aging.champion(), "aging/1")
     slower = champion._replace(name="aging/2", digest="2", k=2.5 * champion.k)
     since = 75 * aging.DAY
     newest = only_from(history, since)
