@@ -26,8 +26,6 @@ from training.threshold import LEAST_K, choose_k, episodes_of
 
 NO_ALARM = 2.0**20
 """A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
-
-
 ENOUGH_ALLOWED = 20.0
 """Episodes below which their number is too much a matter of chance to move a threshold for."""
 WITHIN, REPLAYS = 1.4, 5
