@@ -19,10 +19,10 @@ from anomaly.errors import DataError
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
 from training.cohort_check import cohort_checks
-from training.figures import vehicle_days
+from training.figures import episode_starts, vehicle_days
 from training.history import History
 from training.matrix import Matrix
-from training.threshold import LEAST_K, choose_k, episodes_of
+from training.threshold import LEAST_K, choose_k
 
 NO_ALARM = 2.0**20
 """A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
@@ -34,14 +34,14 @@ WITHIN, REPLAYS = 1.4, 5
 
 class Judged(NamedTuple):
     """The healthy readings that thresholds are set with, of n that were accepted: `warm` past burn-in and `young` in
-    it, bool[n]; `codes` and `rank` int64[n] say whose reading each is and which of the vehicle's own; `days` are the
-    vehicle-days with a warm one."""
+    it, bool[n]; `codes` int64[n] say whose reading each is; `allowed` are the episodes that the budget has for their
+    vehicle-days."""
 
     matrix: Matrix
     warm: NDArray[np.bool_]
     young: NDArray[np.bool_]
     codes: NDArray[np.int64]
-    days: int
+    allowed: float
 
     @classmethod
     def of(cls, fleet: Fleet, history: History, matrix: Matrix, chosen: NDArray[np.bool_]) -> Judged:
@@ -57,7 +57,7 @@ class Judged(NamedTuple):
         ts = history.batch.ts[matrix.kept]
         order = np.lexsort((ts, codes))
         days = len(vehicle_days(codes[order], ts[order], warm[order], fleet.ticks_per_day))
-        return cls(matrix, warm, healthy & ~matrix.warm, codes, days)
+        return cls(matrix, warm, healthy & ~matrix.warm, codes, fleet.threshold.false_alarms * days / 1_000)
 
 
 def policy_of(fleet: Fleet) -> ThresholdPolicy:
@@ -85,22 +85,20 @@ def calibrate(fleet: Fleet, frame: Frame, history: History, judged: Judged, dete
     scores = detector.score(judged.matrix.features[judged.warm])
     q_fleet = max(float(np.float32(np.quantile(scores, policy.quantile))), LEAST_K)
     model = Model("", "", detector, NO_ALARM, q_fleet, policy, Checks(), detector.abrupt)
-    allowed = fleet.threshold.false_alarms * judged.days / 1_000
     level, _, merged = _replay(fleet, history, model, frame)
     checks, beside = _checks(fleet, frame, history, judged, detector, merged)
-    faults = shares(fleet, frame, math.isfinite(checks.cohort))["fault"] * allowed
+    faults = shares(fleet, frame, math.isfinite(checks.cohort))["fault"] * judged.allowed
     k = _k(level[judged.warm] * np.float32(NO_ALARM), fleet, judged, faults)
-    return _lived(fleet, frame, history, judged, model._replace(k=k, checks=checks), allowed - beside)
+    return _lived(fleet, frame, history, judged, model._replace(k=k, checks=checks), judged.allowed - beside)
 
 
 def _checks(
     fleet: Fleet, frame: Frame, history: History, judged: Judged, detector: OnnxDetector, merged: Sequence[Merged]
 ) -> tuple[Checks, int]:
     """The thresholds of the kinds beside faults, and the false alarms that are of no reading: silences and cohorts."""
-    allowed = fleet.threshold.false_alarms * judged.days / 1_000
     checks, beside = _cohorts(fleet, frame, history, judged.matrix, merged)
     of_kind = shares(fleet, frame, math.isfinite(checks.cohort))
-    abrupt, ill, silent = (of_kind[kind] * allowed for kind in ("abrupt", "born_ill", "silence"))
+    abrupt, ill, silent = (of_kind[kind] * judged.allowed for kind in ("abrupt", "born_ill", "silence"))
     if detector.abrupt is not None and abrupt > 0:
         quick = detector.abrupt.score(judged.matrix.features[judged.warm])
         checks = checks._replace(abrupt=_k(quick, fleet, judged, abrupt))
@@ -114,18 +112,19 @@ def _checks(
 
 def _lived(fleet: Fleet, frame: Frame, history: History, judged: Judged, model: Model, allowed: float) -> Model:
     """The model with the smallest k, among some around its own, that lets at most `allowed` episodes of the judged
-    readings pass when it decides itself: a lasting shift ends what would go on alarming, and other kinds of alarm spend
-    little of their parts, so that less is spent than levels alone say. With fewer than ENOUGH_ALLOWED the model as it
-    is: they are too few to be counted."""
+    readings pass when it decides itself, or the largest of them: a lasting shift ends what would go on alarming, and
+    other kinds of alarm spend little of their parts, so that less is spent than levels alone say. With fewer than
+    ENOUGH_ALLOWED the model as it is: they are too few to be counted."""
     if allowed < ENOUGH_ALLOWED or not fleet.alerts.lasting_after:
         return model
-    chosen = judged.warm | judged.young
-    codes, rank = judged.codes[chosen], judged.matrix.rank[chosen]
+    chosen = np.flatnonzero(judged.warm | judged.young)
+    own = chosen[np.lexsort((judged.matrix.rank[chosen], judged.codes[chosen]))]
+    codes, rank = judged.codes[own], judged.matrix.rank[own]
     low, high = model.k / WITHIN, model.k * WITHIN
     for _ in range(REPLAYS):
         k = float(np.float32(math.sqrt(low * high)))
         _, alarm, _ = _replay(fleet, history, model._replace(k=k), frame)
-        if episodes_of(alarm[chosen], codes, rank, fleet.alerts.gap) > allowed:
+        if len(episode_starts(codes, rank, alarm[own], fleet.alerts.gap)) > allowed:
             low = k
         else:
             high = k
@@ -175,8 +174,8 @@ def _cohorts(
     share = fleet.threshold.share.cohort
     if frame.cohort is None or share == 0:
         return Checks(), 0
-    days = Judged.of(fleet, history, matrix, np.ones(len(history.batch), np.bool_)).days
-    return cohort_checks(history, frame.cohort, merged, share * fleet.threshold.false_alarms * days / 1_000)
+    everybody = Judged.of(fleet, history, matrix, np.ones(len(history.batch), np.bool_))
+    return cohort_checks(history, frame.cohort, merged, share * everybody.allowed)
 
 
 class _Replay(NamedTuple):

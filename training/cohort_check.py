@@ -12,8 +12,9 @@ from anomaly.engine.cohort_check import FEWEST, distances, usual_of
 from anomaly.engine.cohorts import BETWEEN, Merged
 from anomaly.engine.layout import CLOSED
 from anomaly.engine.model import Checks
+from training.figures import episode_starts
 from training.history import History
-from training.threshold import choose_k, episodes_of
+from training.threshold import choose_k
 
 Floats = NDArray[np.float64]
 LEAST_SPREAD = 0.1
@@ -67,7 +68,8 @@ def cohort_checks(
     seen = choose_k(told.astype(np.float32), cohort, times, 1, allowed)
     k = max(seen, _beyond(told, allowed) if allowed < 1 else 0.0, LEAST)
     checks = Checks(cohort=float(np.float32(k)), cohort_spread=tuple(map(float, spread.astype(np.float32))))
-    return checks, episodes_of(told > k, cohort, times, 1)
+    order = np.lexsort((times, cohort))
+    return checks, len(episode_starts(cohort[order], times[order], told[order] > k, 1))
 
 
 def _beyond(told: Floats, allowed: float) -> float:

@@ -44,10 +44,3 @@ def _between(level: NDArray[np.float32], order: NDArray[np.int64], position: int
     higher = level[order[: position + 1]]
     higher = higher[higher > level[order[position]]]
     return (breaking + float(higher.min())) / 2 if len(higher) else breaking * 1.01
-
-
-def episodes_of(alarm: NDArray[np.bool_], codes: NDArray[np.int64], rank: NDArray[np.int64], gap: int) -> int:
-    """How many episodes the alarms [n] of vehicles are, by the rule of `choose_k`."""
-    order = np.lexsort((rank[alarm], codes[alarm]))
-    who, when = codes[alarm][order], rank[alarm][order]
-    return len(who) and 1 + int(((np.diff(who) != 0) | (np.diff(when) > gap)).sum())
