@@ -49,7 +49,8 @@ def river(worlds: Worlds, name: str, vehicles: int = 10_000) -> list[Row]:
         theirs.run(as_json(feed.take(count)))
 
     def turn() -> float:
-        messages = as_json(feed.take(RIVER_MESSAGES))
+        first, messages = as_json(feed.take(RIVER_MESSAGES)), as_json(feed.take(RIVER_MESSAGES))
+        theirs.run(first)
         return cpu_ns(lambda: theirs.run(messages)) / RIVER_MESSAGES
 
     found = in_turns({"ours": ours.turn, "theirs": turn}, REPEATS)
