@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from anomaly import settings
+from anomaly.duration import duration_ms
 from anomaly.errors import ConfigError
 from anomaly.secret import REFERENCE
 
@@ -382,22 +383,6 @@ NAME_RULE = "a signal's name is 1 to 200 characters without quotation marks, bac
 def usable_name(name: str) -> bool:
     """Whether a signal may have this name; NAME_RULE says it in words."""
     return 0 < len(name) <= 200 and not any(char in '"\\' or not char.isprintable() for char in name)
-
-
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def duration_ms(text: str) -> int:
-    """Milliseconds of a duration such as "90s", "1h" or "7d"; ValueError otherwise.
-
-    >>> duration_ms("1h")
-    3600000
-    """
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :]
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12) or unit not in _UNITS_MS:
-        raise ValueError(f"`{text}` is no duration; write a number and one of {', '.join(_UNITS_MS)}, as in `7d`")
-    return int(digits) * _UNITS_MS[unit]
 
 
 def load(path: Path) -> Fleet:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from anomaly import fleet as fleets
 from anomaly import settings
+from anomaly.duration import duration_ms
 from anomaly.errors import ConfigError
-from anomaly.fleet import Fleet, duration_ms, usable_name
+from anomaly.fleet import Fleet, usable_name
 
 HEAD = '[fleet]\nname = "buses"\nvehicle = "bus"\ntime = "at"\ntime_unit = "ms"\n'
 

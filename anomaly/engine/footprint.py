@@ -9,7 +9,7 @@ import msgspec
 from anomaly.engine import layout
 from anomaly.engine.layout import Places
 from anomaly.engine.saved import VERSION, Idle
-from anomaly.telemetry.index import SHORT
+from anomaly.telemetry.hash_table import SHORT
 
 CELL, FREE = 16, 4
 QUANTILE, TOUCHED, ARM = 4, 4, 2

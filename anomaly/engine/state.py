@@ -21,7 +21,8 @@ from anomaly.engine.silence import limit, unheard
 from anomaly.engine.snapshot import Snapshot, may_stir
 from anomaly.errors import StateError
 from anomaly.memory import reserved
-from anomaly.telemetry.index import MOST, Index
+from anomaly.telemetry.hash_table import MOST
+from anomaly.telemetry.index import Index
 from anomaly.telemetry.text import Text
 
 PAGE = 16_384

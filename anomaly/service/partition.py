@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -15,24 +13,23 @@ import structlog
 from numpy.typing import NDArray
 
 from anomaly.alerts.book import AlertBook
+from anomaly.duration import duration_ms
 from anomaly.engine.cohorts import Partial
 from anomaly.engine.engine import Engine
 from anomaly.engine.events import Event, Kept
 from anomaly.engine.frame import Frame
-from anomaly.engine.outcome import Applied
-from anomaly.fleet import Fleet, duration_ms
+from anomaly.fleet import Fleet
 from anomaly.service.cohort_periods import Held, Periods, Whose, control_row
 from anomaly.service.cohort_periods import letters as partial_letters
-from anomaly.service.events import Positions, Told, keep, read, written
+from anomaly.service.events import Positions, Told, keep
 from anomaly.service.failpoints import failpoint
 from anomaly.service.fresh import Fresh
 from anomaly.service.letters import alert_letter, dead_letter, reason_class, say
 from anomaly.service.metrics import Metrics
 from anomaly.service.roll import Roll
 from anomaly.service.rollout import Rollout
-from anomaly.service.rows import LogRows, cut
+from anomaly.service.rows import LogRows, cut, cuts_of
 from anomaly.service.store import Checkpoint, PartitionStore
-from anomaly.service.stored import Control
 from anomaly.service.upkeep import Upkeep
 from anomaly.stream.ports import Block
 from anomaly.telemetry.batch import Batch
@@ -74,8 +71,7 @@ class PartitionScorer:
         self.partition = partition
         self.store = store
         self._fresh = Fresh()
-        self._waits = store.waits()
-        self._idles = store.idles()
+        self._waits, self._idles = store.waits(), store.idles()
         self.engine = Engine(shared.fleet, shared.frame, self._recall, self._revive, self._kept, shared.metrics.stages)
         if shared.periods:
             self.engine.set_apart()
@@ -91,14 +87,12 @@ class PartitionScorer:
         self._rows = LogRows(shared.fleet, partition, shared.frame.digest)
         sizes = store.sizes()
         self._roll = Roll(sizes, store.last_delta())
-        self._rows_bytes = sizes.rows
-        self._cut_s = time.monotonic()
+        self._rows_bytes, self._cut_s = sizes.rows, time.monotonic()
         self._rollout = rollout
         self._to_use: Rollout | None = rollout
         self._buried = 0
         self._held = Held()
-        self._late = self.engine.late
-        self._said_left_out = False
+        self._late, self._said_left_out = self.engine.late, False
         self._quiet: set[int] = set()
 
     def begin(self, offset: int, now_s: float) -> None:
@@ -114,7 +108,7 @@ class PartitionScorer:
         """Take in what came on the topics that are read whole, up to `positions`; what is known is passed over."""
         if positions == self.positions:
             return
-        new = [told for told in messages if told.offset >= self._position(told)]
+        new = [told for told in messages if told.offset >= self.positions.get(told.topic, {}).get(told.partition, 0)]
         events = [event for told in new for event in told.events]
         late = self.engine.add_events([event for event in events if self.engine.knows(event.vehicle)])
         for event in events:
@@ -159,9 +153,6 @@ class PartitionScorer:
             away = self._fresh.idle.keys() | self.store.idle(names).keys()
             found[unknown] = [name in away for name in names]
         return found
-
-    def _position(self, told: Told) -> int:
-        return self.positions.get(told.topic, {}).get(told.partition, 0)
 
     def process(self, block: Block, now_s: float) -> Scored:
         """Decide all readings of `block`, which follows the last one."""
@@ -292,7 +283,7 @@ class PartitionScorer:
         say(alerts)
         if not len(batch):
             return 0, 0
-        self._log_applied(outcome.applied, batch)
+        self._fresh.log_applied(outcome.applied, batch)
         self._rows.add(outcome, batch, arms)
         shared.metrics.count(outcome)
         shared.metrics.batch_s.observe(time.perf_counter() - started_s)
@@ -314,32 +305,13 @@ class PartitionScorer:
             return
         self._rollout, self._to_use = self._to_use, None
         self.engine.use(self._rollout.arms, self._rollout.assign)
-        self._note(offset, "models", self._rollout.payload)
-        self._note(offset, "fleet", msgspec.json.encode(self._shared.fleet, order="deterministic"))
-
-    def _note(self, offset: int, kind: str, payload: bytes) -> None:
-        """A row of the control log for all vehicles, unless the last of its kind says the same."""
-        digest = hashlib.sha256(payload).hexdigest()
-        known = [row for row in self._fresh.control if row.kind == kind]
-        last = known[-1] if known else self.store.last_control(kind)
-        if last is None or last.digest != digest:
-            self._fresh.control.append(Control(offset, None, kind, digest, None, payload))
-
-    def _log_applied(self, applied: Applied, batch: Batch) -> None:
-        for row, event, kept in zip(applied.row.tolist(), applied.events, applied.kept, strict=True):
-            payload = written(event, kept)
-            digest = hashlib.sha256(payload).hexdigest()
-            offset = int(batch.offsets[row])
-            self._fresh.control.append(Control(offset, event.vehicle, "event", digest, event.ts, payload))
+        fleet = msgspec.json.encode(self._shared.fleet, order="deterministic")
+        self._fresh.note(self.store, offset, "models", self._rollout.payload)
+        self._fresh.note(self.store, offset, "fleet", fleet)
 
     def _kept(self, vehicle: str, event: str) -> Kept | None:
         """The baseline that a restart ended, from the control log: that of since the last checkpoint, or the store."""
-        for row in reversed(self._fresh.control):
-            if row.kind == "event" and row.vehicle == vehicle:
-                found, kept = read(row.payload)
-                if found.id == event and kept is not None:
-                    return kept
-        return self.store.kept(vehicle, event)
+        return self._fresh.kept(vehicle, event) or self.store.kept(vehicle, event)
 
     def _at_home(self, batch: Batch, block: Block) -> Batch:
         """The readings of vehicles that belong to this partition; others are dead letters."""
@@ -425,12 +397,3 @@ class PartitionScorer:
         metrics = self._shared.metrics
         metrics.state_bytes.labels(str(self.partition)).set(self._roll.size)
         metrics.checkpoint_s.observe(time.perf_counter() - started_s)
-
-
-def cuts_of(group: str, topic: str, partition: int) -> str:
-    """Whose a cut's files are, as their names begin: several groups may write below one folder.
-
-    >>> cuts_of("night/1", "bus.telemetry", 3)
-    'night%2F1~bus.telemetry-3'
-    """
-    return f"{quote(group, safe='').replace('~', '%7E')}~{topic}-{partition}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -288,3 +289,12 @@ def _day_of(file: str) -> int:
     2
     """
     return int(np.datetime64(file.split("day=", 1)[1].partition("/")[0], "D").astype(np.int64))
+
+
+def cuts_of(group: str, topic: str, partition: int) -> str:
+    """Whose a cut's files are, as their names begin: several groups may write below one folder.
+
+    >>> cuts_of("night/1", "bus.telemetry", 3)
+    'night%2F1~bus.telemetry-3'
+    """
+    return f"{quote(group, safe='').replace('~', '%7E')}~{topic}-{partition}"

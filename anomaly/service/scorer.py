@@ -19,9 +19,9 @@ from anomaly.service.events import Feeds, Told, earliest
 from anomaly.service.failpoints import failpoint
 from anomaly.service.logs import REPEAT_S, Summary
 from anomaly.service.metrics import Listener, Metrics
-from anomaly.service.partition import PartitionScorer, Shared, cuts_of
+from anomaly.service.partition import PartitionScorer, Shared
 from anomaly.service.rollout import Rollout, Rollouts
-from anomaly.service.rows import drop_unrecorded
+from anomaly.service.rows import cuts_of, drop_unrecorded
 from anomaly.service.store import LostPartition, PartitionStore
 from anomaly.service.stored import Identity, store_path
 from anomaly.stream.offsets import no_topic

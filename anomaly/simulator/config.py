@@ -10,7 +10,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from anomaly.fleet import Name, Share, duration_ms
+from anomaly.duration import duration_ms
+from anomaly.fleet import Name, Share
 
 DAY_MS = 86_400_000
 Kind = Literal[

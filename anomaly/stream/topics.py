@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from anomaly.fleet import Fleet, duration_ms
+from anomaly.duration import duration_ms
+from anomaly.fleet import Fleet
 from anomaly.stream.ports import Log
 
 FOR_EVER = -1

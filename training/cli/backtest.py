@@ -100,8 +100,8 @@ def _swept(fleet: Fleet, name: str, rows: list[Swept], as_json: bool) -> None:
 def _retrained(fleet: Fleet, sources: Sources, every: str, as_json: bool) -> None:
     import msgspec
 
+    from anomaly.duration import duration_ms
     from anomaly.errors import UsageError
-    from anomaly.fleet import duration_ms
     from anomaly.telemetry.files import inspect_history, read_events, read_labels
     from training.sweep import replay_training
 
