@@ -163,7 +163,7 @@ class RiverPerEvent:
         self._vehicles: dict[str, _Vehicle] = {}
         self._cohorts: dict[tuple[str, str], _Cohort] = {}
         self._calendar = _Calendar(frame.period, fleet.ticks(fleet.quality.grace))
-        self._nothing = [0.0] * self._d
+        self._nothing, self._doubt = [0.0] * self._d, arrays.doubt.tolist()
 
     def run(self, messages: Sequence[bytes]) -> list[Decided | None]:
         """What is decided of each, None where the time of a reading is not later than its vehicle's last."""
@@ -294,10 +294,15 @@ class RiverPerEvent:
                 deviations[j], changes[j] = own, 0.0 if earlier is None else own - earlier
             if not warm:
                 vehicle.burned[j].update(z - shifts[j])
-        return self._row(vehicle, deviations, changes)
+        return self._row(vehicle, deviations, changes, shifts)
 
-    def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float]) -> Any:
+    def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float], shifts: list[float]) -> Any:
         evidence = vehicle.evidence = [mean.get() for mean in vehicle.ewm]
+        if self._frame.doubt:
+            evidence = [
+                value / math.sqrt(1.0 + doubt * shift * shift)
+                for value, doubt, shift in zip(evidence, self._doubt, shifts, strict=True)
+            ]
         columns = [evidence]
         if self._wide:
             fast, slow, variance = zip(*vehicle.wide, strict=True)

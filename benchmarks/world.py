@@ -132,8 +132,8 @@ class Way:
         return self.run([self.messages(count) for _ in range(RUN)], count)
 
     def run(self, batches: Sequence[Sequence[bytes]], count: int = BATCH) -> float:
-        """CPU nanoseconds a reading of these batches of `count` readings, one after the other; the first does not count,
-        as what made the messages left its own in the caches."""
+        """CPU nanoseconds a reading of these batches of `count` readings, one after the other; the first does not
+        count, as what made the messages left its own in the caches."""
         self.decide(batches[0])
         return cpu_ns(lambda: [self.decide(messages) for messages in batches[1:]]) / ((len(batches) - 1) * count)
 

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from anomaly.engine.frame import MOST_AWAY, STATISTICS, Frame, OwnPast
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
+from training.slopes import explained, heterogeneity, slopes, sums
 
 Floats = NDArray[np.float64]
 MOST_REGIMES = 12
@@ -16,10 +17,6 @@ WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
 ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
-COMMON_SLOPE, OWN_SLOPE = 3.0, 0.1
-"""What is known beforehand of slopes, in spreads of a signal within vehicle and regime for one of a regime signal: how
-steep they are at all, and how far one regime's lie from those of all. A month shows little of a slope, and what it
-shows is carried far beyond it."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -96,7 +93,8 @@ def fit_frame(
     if fleet.model.family == "conformal":
         return _conformal(fleet, regimes, *_normal(values[healthy, :signals], *place))
     away = regimes.away(values[:, signals:], regime)
-    slope = _slopes(values[healthy, :signals], away[healthy], *place)
+    slope = slopes(values[healthy, :signals], away[healthy], *place)
+    unlike = heterogeneity(values[healthy], signals, codes[healthy], 2 * fleet.model.time_constant)
     values[:, :signals] -= explained(away, regime, slope)
     mean, sd = _normal(values[healthy, :signals], *place)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
@@ -126,6 +124,7 @@ def fit_frame(
         rhythm=rhythm,
         reach=regimes.reach(values[:, signals:]),
         slope=tuple(map(_tuples, slope / sd[:, None, :])) if slope.size else (),
+        doubt=_doubt(fleet, noise, unlike),
     )
 
 
@@ -230,43 +229,14 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
         raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
 
 
-def explained(away: Floats, regime: NDArray[np.int64], slope: Floats) -> Floats:
-    """What regime signals that are `away` [n, c] from their center do to the signals [n, d], by `slope` [R, c, d]."""
-    return np.asarray(np.einsum("nc,ncd->nd", away, slope[regime]))
-
-
-def _slopes(values: Floats, away: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> Floats:
-    """What a spread of each regime signal does to each signal in each regime [R, c, d], by least squares on healthy
-    readings, shrunk where a regime signal hardly moves (ridge, Hoerl and Kennard 1970).
-
-    Readings are compared with others of the same vehicle in the same regime alone: how vehicles differ that live in
-    warm or cold places is no slope. In a place colder than any that the history shows, the slope goes on.
-    """
-    fields, signals = away.shape[1], values.shape[1]
-    slope = np.zeros((regimes, fields, signals))
-    for j in range(signals if fields else 0):
-        there = np.isfinite(values[:, j])
-        own, place = regime[there], codes[there] * regimes + regime[there]
-        x, steps = (_centred(each[there], place) for each in (values[:, j, None], away))
-        spread = float(x.std()) or 1.0
-        common = _ridge(steps, x[:, 0] / spread, np.zeros(fields), COMMON_SLOPE)
-        for r in range(regimes):
-            inside = own == r
-            slope[r, :, j] = spread * _ridge(steps[inside], x[inside, 0] / spread, common, OWN_SLOPE)
-    return slope
-
-
-def _ridge(steps: Floats, x: Floats, center: Floats, spread: float) -> Floats:
-    """Slopes [c] of x [n], whose noise is 1, on `steps` [n, c], known beforehand to lie within `spread` of `center`."""
-    prior = np.eye(len(center)) / spread**2
-    return np.asarray(np.linalg.solve(steps.T @ steps + prior, steps.T @ x + prior @ center))
-
-
-def _centred(values: Floats, place: NDArray[np.int64]) -> Floats:
-    """The columns of `values` less the mean of all rows at the same place."""
-    cells = int(place.max(initial=-1)) + 1
-    count = np.maximum(np.bincount(place, minlength=cells), 1)
-    return np.stack([x - (_sums(place, x, cells) / count)[place] for x in values.T], axis=1)
+def _doubt(fleet: Fleet, noise: Floats, unlike: float) -> tuple[float, ...]:
+    """`Frame.doubt` of vehicles that react `unlike` (`heterogeneity`), against the variance that noise alone gives
+    evidence: that of its own readings, and that of the burn-in."""
+    if fleet.context.cohort is None or not unlike:
+        return ()
+    weight = 1.0 / fleet.model.time_constant
+    usual = np.maximum(np.diag(noise), 1e-6) * (weight / (2.0 - weight) + 1.0 / fleet.baseline.burn_in)
+    return tuple((unlike / usual).tolist())
 
 
 def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:
@@ -285,7 +255,7 @@ def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64],
         there = np.isfinite(values[:, j])
         x, where = values[there, j], cell[there]
         cells = (int(codes.max()) + 1) * regimes
-        count, total = (_sums(where, w, cells).reshape(-1, regimes) for w in (np.ones(len(x)), x))
+        count, total = (sums(where, w, cells).reshape(-1, regimes) for w in (np.ones(len(x)), x))
         effect, own = _two_ways(count, total)
         enough = count.sum(axis=0) >= SMALLEST_REGIME
         rest = (x - effect[regime[there]] - own[codes[there]]) ** 2
@@ -294,11 +264,6 @@ def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64],
         mean[enough, j] = effect[enough]
         sd[enough, j] = np.sqrt(between + within[enough])
     return mean, np.where(sd < 1e-6, 1.0, sd)
-
-
-def _sums(place: NDArray[np.int64], values: Floats, places: int) -> Floats:
-    """The sum of the `values` [n] at each of `places`."""
-    return np.bincount(place, values, places).astype(np.float64)
 
 
 def _two_ways(count: Floats, total: Floats) -> tuple[Floats, Floats]:

@@ -130,6 +130,7 @@ class _Change(NamedTuple):
     level: float
     alarms: int
     arm: int
+    onset: int
     vehicle: str = ""
     waited: bool = False
 
@@ -152,8 +153,8 @@ def _changes(outcome: Outcome) -> list[_Change]:
     episodes = outcome.episodes
     columns = [column.tolist() for column in episodes]
     return [
-        _Change(row, Kind(kind), Change(change), start, end, peak, round(level, 4), alarms, arm)
-        for row, kind, change, start, end, peak, level, alarms, arm in zip(*columns, strict=True)
+        _Change(row, Kind(kind), Change(change), start, end, peak, round(level, 4), alarms, arm, onset)
+        for row, kind, change, start, end, peak, level, alarms, arm, onset in zip(*columns, strict=True)
     ]
 
 
@@ -171,6 +172,7 @@ def _silences(outcome: Outcome) -> list[_Change]:
             1.0,
             1,
             int(found.arm[place]),
+            start,
             found.vehicle[place],
             bool(found.waited[place]),
         )
@@ -184,6 +186,7 @@ def _describe(change: _Change, scene: _Scene, before: Alert | None) -> Alert:
     place = int(np.searchsorted(scene.outcome.evidence.row, change.row))
     arm = scene.arms[change.arm]
     severity = max(severity_of(change.kind, change.level), before.severity if before else 1)
+    onset = before.onset if before else change.onset
     alert = Alert(
         id=alert_id(subject, change.kind.label, change.start),
         state="open" if before is None else "update",
@@ -198,6 +201,7 @@ def _describe(change: _Change, scene: _Scene, before: Alert | None) -> Alert:
         model=arm.model.name,
         arm=arm.name,
         text="",
+        onset=None if onset == change.start else onset,
         regime=int(scene.outcome.evidence.regime[place]) if known else None,
     )
     return _said(alert, scene.fleet)

@@ -53,7 +53,10 @@ def _told(alert: Alert, unit: TimeUnit) -> tuple[str, str]:
         asked = "" if alert.state == "closed" else f"normal since {began}? `anomaly feedback answer {alert.id}` says it"
         return f"changed for good: {deviations}", asked
     opening = _OPENING.get(alert.kind, "")
-    return f"{opening}{deviations}", f"level {alert.level:.3g}"
+    rising = ""
+    if alert.onset is not None and alert.state != "closed":
+        rising = f", above what is usual for it since {when(alert.onset, unit)}"
+    return f"{opening}{deviations}", f"level {alert.level:.3g}{rising}"
 
 
 def when(ts: int, unit: TimeUnit) -> str:

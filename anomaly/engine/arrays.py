@@ -91,7 +91,7 @@ def observed(count: int, waiting: int, frame: Frame) -> Observed:
         rhythm=np.zeros(count, np.float32),
         event_row=np.zeros(waiting, np.int64),
         event=np.zeros(waiting, np.int64),
-        scratch=np.zeros((4, signals), np.float32),
+        scratch=np.zeros((5, signals), np.float32),
         masked=np.zeros(layout.REASONS, np.int64),
     )
 
@@ -119,7 +119,7 @@ def settled(count: int) -> Settled:
         change_row=np.empty(most, np.int64),
         change_kind=np.empty(most, np.uint8),
         change=np.empty(most, np.uint8),
-        change_time=np.empty((most, 4), np.int64),
+        change_time=np.empty((most, 5), np.int64),
         change_level=np.empty(most, np.float32),
         silence_row=np.empty(2 * count, np.int64),
         silence=np.empty(2 * count, np.uint8),
@@ -152,4 +152,5 @@ def episodes(settled: Settled, slots: NDArray[np.int64], arms: NDArray[np.int16]
         level=settled.change_level[:count].copy(),
         alarms=times[:, 3].copy(),
         arm=arms[slots[row]],
+        onset=times[:, 4].copy(),
     )

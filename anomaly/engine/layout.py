@@ -194,7 +194,7 @@ class Waiting(NamedTuple):
 class Observed(NamedTuple):
     """What `observe` fills in, one row a reading; `ill` is how far a vehicle in its burn-in is from how vehicles are
     born, `note` bits for the second pass, `until` that of a dismissal here, `since` the vehicle's reading before and
-    `rhythm` its usual gap until then; `scratch` [4, d]; `masked` [REASONS] adds up over the batch."""
+    `rhythm` its usual gap until then; `scratch` [5, d]; `masked` [REASONS] adds up over the batch."""
 
     status: NDArray[np.uint8]
     features: NDArray[np.float32]

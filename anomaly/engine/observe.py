@@ -44,6 +44,7 @@ from anomaly.engine.layout import (
     RESTARTED,
     RHYTHM,
     SLOW,
+    START,
     STOPPED,
     STRANGE,
     UNSEEN,
@@ -62,13 +63,14 @@ from anomaly.engine.silence import keep_time
 
 @kernel
 def fresh(slots: NDArray[np.int64], signals: int, rhythm: np.float32, state: State) -> None:
-    """The records of vehicles that were never seen: no time, no cohort, no restart, no last value."""
+    """The records of vehicles that were never seen: no time, no cohort, no restart, no onset, no last value."""
     for i in range(slots.shape[0]):
         slot = slots[i]
         for k in range(state.at.record):
             state.u1[slot, k] = 0
         state.i8[slot, LAST_TS] = NEVER
         state.i8[slot, RESTARTED] = NEVER
+        state.i8[slot, START] = NEVER
         state.i4[slot, HEAD] = -1
         state.i4[slot, COHORT] = -1
         state.f4[slot, RHYTHM] = rhythm
@@ -123,7 +125,7 @@ def gather(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State, 
             out.features[i, 5 * signals + j] = np.sqrt(state.f4[slot, at.variance + j]) * kept
     for j in range(signals):
         kept = scale if state.u1[slot, at.silent + j] <= limits.silent_after else F4(0.0)
-        out.features[i, first + j] = state.f4[slot, at.evidence + j] * kept
+        out.features[i, first + j] = state.f4[slot, at.evidence + j] * kept * out.scratch[4, j]
     if frame.quick_weight > F4(0.0):
         blocks = 6 if frame.wide else 1
         quick = (blocks * signals + 7) // 8 * 8
@@ -193,7 +195,8 @@ def compare(
     cohorts: Cohorts,
     out: Observed,
 ) -> None:
-    """Rows of `scratch`: place among the healthy of the regime, deviation from the usual, the usual, 1 where used."""
+    """Rows of `scratch`: place among the healthy of the regime, deviation from the usual, the usual, 1 where used, and
+    what evidence is worth while the cohort is moved so far, 1 where it is not."""
     signals = frame.prior.shape[0]
     at = state.at
     cohort, regime = state.i4[slot, COHORT], state.u1[slot, REGIME]
@@ -216,10 +219,12 @@ def compare(
         for j in range(signals):
             shift = cohorts.shift[cohort, cohorts.calendar[USED], j]
             out.center[i, j] += out.scratch[2, j] + shift
+            out.scratch[4, j] = F4(1.0) / np.sqrt(F4(1.0) + frame.doubt[j] * shift * shift)
             out.scratch[1, j] = out.scratch[0, j] - shift - out.scratch[2, j]
     else:
         for j in range(signals):
             out.center[i, j] += out.scratch[2, j]
+            out.scratch[4, j] = F4(1.0)
             out.scratch[1, j] = out.scratch[0, j] - out.scratch[2, j]
 
 

@@ -85,7 +85,8 @@ class Episodes(NamedTuple):
     """What changed about episodes in a batch, in arrival order: one row a change (see Change).
 
     `row` is the reading at which it changed, `start`, `end` and `peak` are times (`end`: the last alarm so far),
-    `level` the highest level so far, `alarms` their number so far.
+    `level` the highest level so far, `alarms` their number so far. `onset` says, where a `fault` opens, since when the
+    score had been above what is usual for the vehicle without a break; else it is the start.
     """
 
     row: NDArray[np.int64]
@@ -97,6 +98,7 @@ class Episodes(NamedTuple):
     level: NDArray[np.float32]
     alarms: NDArray[np.int64]
     arm: NDArray[np.int16]
+    onset: NDArray[np.int64]
 
 
 NO_EPISODES = Episodes(
@@ -109,6 +111,7 @@ NO_EPISODES = Episodes(
     np.zeros(0, np.float32),
     np.zeros(0, np.int64),
     np.zeros(0, np.int16),
+    np.zeros(0, np.int64),
 )
 
 

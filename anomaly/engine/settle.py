@@ -79,6 +79,7 @@ def tell(change: int, i: int, kind: int, slot: int, at: Episode, state: State, c
     out.change_time[changes, 1] = state.i8[slot, at.last]
     out.change_time[changes, 2] = state.i8[slot, at.peak] if at.peak >= 0 else start
     out.change_time[changes, 3] = state.i4[slot, at.alarms]
+    out.change_time[changes, 4] = start
     out.change_level[changes] = state.f4[slot, at.top] if at.top >= 0 else F4(1.0)
     return changes + 1
 
@@ -97,8 +98,10 @@ def follow(
     state: State,
     out: Settled,
 ) -> int:
-    """One episode of one vehicle at one reading; answers how many changes there are now."""
+    """One episode of one vehicle at one reading; answers how many changes there are now. Where none is open, the place
+    of its start has that of its onset (see `rise`)."""
     change = 0
+    onset = state.i8[slot, at.start]
     if hit:
         if state.i4[slot, at.alarms] == 0:
             change = OPEN
@@ -118,9 +121,22 @@ def follow(
             change = END
     if change > 0:
         changes = tell(change, i, kind, slot, at, state, changes, out)
+    if change == OPEN and kind == FAULT and onset != NEVER:
+        out.change_time[changes - 1, 4] = onset
     if change == END:
         state.i4[slot, at.alarms] = 0
+        state.i8[slot, at.start] = NEVER
     return changes
+
+
+@part
+def rise(slot: int, ts: int, above: bool, state: State) -> None:
+    """Since when the score has been above what is usual for the vehicle without a break; no episode may be open, whose
+    start has the same place."""
+    if not above:
+        state.i8[slot, FAULT_EPISODE.start] = NEVER
+    elif state.i8[slot, FAULT_EPISODE.start] == NEVER:
+        state.i8[slot, FAULT_EPISODE.start] = ts
 
 
 @rare
@@ -139,8 +155,9 @@ def shift(i: int, slot: int, frame: FrameArrays, state: State, changes: int, out
         state.i8[slot, SHIFT_START] = state.i8[slot, FAULT_EPISODE.start]
     changes = tell(END, i, FAULT, slot, FAULT_EPISODE, state, changes, out)
     changes = tell(UPDATE if shifted else OPEN, i, LASTING_SHIFT, slot, FAULT_EPISODE, state, changes, out)
-    out.change_time[changes - 1, 0] = state.i8[slot, SHIFT_START]
+    out.change_time[changes - 1, 0] = out.change_time[changes - 1, 4] = state.i8[slot, SHIFT_START]
     state.i4[slot, FAULT_EPISODE.alarms] = 0
+    state.i8[slot, FAULT_EPISODE.start] = NEVER
     state.u1[slot, RUN] = 0
     state.u1[slot, FLAGS] |= np.uint8(SHIFTED | STIRRED)
     return changes
@@ -152,7 +169,7 @@ def answer(i: int, slot: int, ts: int, state: State, changes: int, out: Settled)
     if state.u1[slot, FLAGS] & SHIFTED == 0:
         return changes
     changes = tell(END, i, LASTING_SHIFT, slot, FAULT_EPISODE, state, changes, out)
-    out.change_time[changes - 1, 0] = state.i8[slot, SHIFT_START]
+    out.change_time[changes - 1, 0] = out.change_time[changes - 1, 4] = state.i8[slot, SHIFT_START]
     out.change_time[changes - 1, 1] = ts
     out.change_time[changes - 1, 2] = state.i8[slot, SHIFT_START]
     state.u1[slot, FLAGS] &= np.uint8(255 - SHIFTED)
@@ -169,6 +186,7 @@ def main_episode(
     if kind > 0 and kind != running and state.i4[slot, FAULT_EPISODE.alarms] > 0:
         changes = tell(END, i, running, slot, FAULT_EPISODE, state, changes, out)
         state.i4[slot, FAULT_EPISODE.alarms] = 0
+        state.i8[slot, FAULT_EPISODE.start] = NEVER
     if kind > 0:
         running = kind
         state.u1[slot, FLAGS] &= np.uint8(255 - BORN)
@@ -241,6 +259,8 @@ def settle(
             sensor = sensor or observed.reason[i, j] > MISSING
         sensor = sensor and judged
         level = score / threshold
+        if state.i4[slot, FAULT_EPISODE.alarms] == 0:
+            rise(slot, ts, warm and judged and score > q, state)
         calm = not (opened or fault or abrupt or note & (IN_FAULT | UNSEEN) > 0)
         if warm and judged and (calm or policies.gate[arm] == np.inf):
             quantiles[model, slot] = adapt(q, score, arm, policies)

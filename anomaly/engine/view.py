@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.engine import layout
 from anomaly.engine.frame import Frame
@@ -44,14 +45,13 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     regime = int(state.u1[slot, layout.REGIME])
     learning = state.u1[slot, at.silent : at.silent + signals] == layout.RELEARNING
     own = np.where(learning | (warm < 1.0), 0.0, state.f4[slot, at.baseline : at.baseline + signals] - known.prior)
-    number, last_ts = int(state.i4[slot, layout.COHORT]), int(state.i8[slot, layout.LAST_TS])
     sd = 1.0 / known.inv_sd[regime]
     fleet, own = known.mean[regime] + known.prior * sd, own * sd
-    cohort = vehicles.cohorts.shift(number, last_ts // frame.period) * sd if number >= 0 else 0.0 * sd
+    cohort = _shift(slot, vehicles, frame) * sd
     flags = int(state.u1[slot, layout.FLAGS])
     return VehicleView(
         vehicle=vehicle,
-        last_ts=last_ts,
+        last_ts=int(state.i8[slot, layout.LAST_TS]),
         readings=count,
         warm=warm,
         regime=regime,
@@ -68,6 +68,17 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     )
 
 
+def _shift(slot: int, vehicles: VehicleState, frame: Frame) -> NDArray[np.float32]:
+    """What the cohort of the vehicle in a slot was doing at its last reading, in healthy spreads."""
+    state = vehicles.arrays
+    number, last_ts = int(state.i4[slot, layout.COHORT]), int(state.i8[slot, layout.LAST_TS])
+    return (
+        vehicles.cohorts.shift(number, last_ts // frame.period)
+        if number >= 0
+        else np.zeros(len(frame.signals), np.float32)
+    )
+
+
 def shares(slot: int, vehicles: VehicleState, frame: Frame, silent_after: int, scorer: Scorer) -> list[float]:
     """The share of each signal in the score of the vehicle in a slot: by its model where evidence is all that this is
     given, else by the squares of the evidence."""
@@ -75,8 +86,10 @@ def shares(slot: int, vehicles: VehicleState, frame: Frame, silent_after: int, s
     heard = state.u1[slot, at.silent : at.silent + signals] <= silent_after
     evidence = state.f4[slot, at.evidence : at.evidence + signals] * heard
     if frame.features == "evidence":
+        shift = _shift(slot, vehicles, frame)
         features = np.zeros((1, frame.width), np.float32)
         features[0, :signals] = evidence * np.float32(np.sqrt(signals / max(int(heard.sum()), 1)))
+        features[0, :signals] /= np.sqrt(1 + frame.arrays().doubt * shift**2)
         return [float(share) for share in scorer.contributions(features)[0]]
     squares = evidence.astype(np.float64) ** 2
     total = float(squares.sum())

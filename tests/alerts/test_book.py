@@ -18,8 +18,9 @@ from anomaly.telemetry.records import Alert, alert_id
 from tests.engine.world import arm, engine, fleet, stream
 
 
-def told(changes: list[tuple[str, Kind, Change, int, float]]) -> tuple[Outcome, Batch]:
-    """An outcome in which reading i changes an episode: (vehicle, kind, change, start, level)."""
+def told(changes: list[tuple[str, Kind, Change, int, float]], before: int = 0) -> tuple[Outcome, Batch]:
+    """An outcome in which reading i changes an episode: (vehicle, kind, change, start, level); the onset is so long
+    `before` the start."""
     n = len(changes)
     none = np.zeros(0)
     columns = [np.array(column) for column in zip(*[c[1:] for c in changes], strict=True)] if n else [none] * 4
@@ -28,7 +29,7 @@ def told(changes: list[tuple[str, Kind, Change, int, float]]) -> tuple[Outcome, 
     times = rows + 100
     episodes = Episodes(
         rows, kind.astype(np.uint8), change.astype(np.uint8), start.astype(np.int64), times, times,
-        level.astype(np.float32), rows + 1, np.zeros(n, np.int16),
+        level.astype(np.float32), rows + 1, np.zeros(n, np.int16), start.astype(np.int64) - before,
     )  # fmt: skip
     share = np.tile(np.float32([0.7, 0.295, 0.005]), (n, 1))
     masked = np.tile([False, True, False], (n, 1))
@@ -133,6 +134,19 @@ def test_the_sentence_says_who_what_since_when_and_how_strong() -> None:
     since = "vehicle v: a 3.1, 0.6 above the expected 2.5 (70 %); b missing now, expected 2.5 (30 %) "
     assert opened.text == since + "since 2025-03-01 06:00 UTC; level 1.8"
     assert closed.text.endswith("from 2025-03-01 06:00 UTC to 1970-01-01 00:01 UTC; 2 alarms, highest level 1.8")
+
+
+def test_an_open_alert_says_since_when_it_rises() -> None:
+    """The onset is that of its opening, whatever comes later; where it is the start, nothing more is said."""
+    outcome, batch = told(
+        [("v", Kind.FAULT, Change.OPEN, 100_000, 1.2), ("v", Kind.FAULT, Change.CLOSED, 100_000, 1.2)], 7_200
+    )
+    opened, closed = AlertBook().apply(outcome, batch, fleet(), [arm()])
+    assert opened.onset == closed.onset == 92_800
+    assert opened.text.endswith("level 1.2, above what is usual for it since 1970-01-02 01:46 UTC")
+    assert "usual" not in closed.text
+    (plain,) = written(AlertBook(), [("v", Kind.FAULT, Change.OPEN, 100_000, 1.2)])
+    assert plain.onset is None
 
 
 def test_a_sensor_alert_names_the_masked_signal() -> None:

@@ -146,6 +146,7 @@ class Vehicle:
         self.waiting: list[Event] = []
         self.kept: dict[str, tuple[int, dict[int, float]]] = {}
         self.fault, self.abrupt, self.sensor = Run(), Run(), Run()
+        self.risen: int | None = None
         self.born = self.confirmed = self.grown = False
         self.maintenance = self.in_a_row = 0
         self.shifted: int | None = None

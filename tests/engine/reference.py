@@ -71,7 +71,7 @@ class Reference:
         seen = self._see(vehicle, values, used, warm)
         if not vehicle.maintenance:
             self._learn(vehicle, seen, period, warm)
-        self.features.append(self._row(vehicle, seen.told))
+        self.features.append(self._row(vehicle, seen.told, used))
         ill = 0.0
         if not vehicle.maintenance and (warm or not vehicle.confirmed):
             vehicle.seen += 1
@@ -242,12 +242,12 @@ class Reference:
             vehicle.learning_again.discard(j)
             vehicle.silent[j] = 0
 
-    def _row(self, vehicle: Vehicle, told: list[tuple[float, float]]) -> list[float]:
+    def _row(self, vehicle: Vehicle, told: list[tuple[float, float]], period: int) -> list[float]:
         most = self.fleet.quality.silent_after
         heard = [n <= most and j not in vehicle.learning_again for j, n in enumerate(vehicle.silent)]
         scale = math.sqrt(len(heard) / max(sum(heard), 1))
         gathered = vehicle.gathered
-        evidence = [signal.evidence for signal in gathered]
+        evidence = [signal.evidence * self._worth(vehicle, j, period) for j, signal in enumerate(gathered)]
         blocks = [evidence]
         if self.frame.blocks > 1:
             blocks = [[pair[0] for pair in told], [pair[1] for pair in told], evidence]
@@ -258,6 +258,10 @@ class Reference:
             row += [0.0] * (self.frame.quick - len(row))
             row += [signal.quick * scale * kept for signal, kept in zip(gathered, heard, strict=True)]
         return row + [0.0] * (self.frame.width - len(row))
+
+    def _worth(self, vehicle: Vehicle, j: int, period: int) -> float:
+        shift = vehicle.cohort.shift(j, period) if vehicle.cohort else 0.0
+        return float(1 / math.sqrt(1 + float(self.arrays.doubt[j]) * shift**2))
 
     def _birth(self, vehicle: Vehicle, period: int) -> float:
         if not self.frame.between or vehicle.seen < min(10, self.frame.burn_in):
@@ -294,6 +298,9 @@ class Reference:
             threshold *= min(max(vehicle.q / model.q_fleet, policy.low), policy.high)
         threshold *= wider
         said, judged = Said(score, threshold, 0, set()), not vehicle.maintenance
+        above = warm and judged and score > vehicle.q
+        if not vehicle.fault.alarms:
+            vehicle.risen = (ts if vehicle.risen is None else vehicle.risen) if above else None
         lines = {
             Kind.BORN_ILL: (ill, born, judged and not warm and ill > born),
             Kind.FAULT: (score, threshold, judged and warm and score > threshold),
@@ -338,10 +345,18 @@ class Reference:
             change = run.follow(hit, ts, value / line, self.fleet.alerts.gap)
             if change:
                 self._tell(row, kind, change, run)
+                self._date(vehicle, kind, change)
             if change == Change.CLOSED:
                 run.alarms = 0
             if hit and not said.kind:
                 said.kind, said.start, said.nth = kind, run.start, run.alarms
+
+    def _date(self, vehicle: Vehicle, kind: Kind, change: int) -> None:
+        """Where a fault opens, the change that was told last says since when its score rose."""
+        if change == Change.OPEN and kind == Kind.FAULT and vehicle.risen is not None:
+            self.changes[-1] = (*self.changes[-1][:-1], vehicle.risen)
+        if kind in (Kind.FAULT, Kind.BORN_ILL):
+            vehicle.risen = None
 
     def _shift(self, vehicle: Vehicle, row: int, said: Said) -> None:
         vehicle.in_a_row = vehicle.in_a_row + 1 if Kind.FAULT in said.kinds else 0
@@ -361,4 +376,4 @@ class Reference:
     def _tell(self, row: int, kind: Kind, change: int, run: Run, times: tuple[int, int, int] | None = None) -> None:
         """`times`: start, end and peak, where they are not the run's."""
         told = times or (run.start, run.last, run.peak)
-        self.changes.append((row, int(kind), int(change), *told, run.top, run.alarms))
+        self.changes.append((row, int(kind), int(change), *told, run.top, run.alarms, told[0]))

@@ -35,6 +35,18 @@ def test_a_shift_after_burn_in_is_one_episode_with_start_peak_and_end() -> None:
     assert 20 <= opened[0] < 25 < closed[0]
 
 
+def test_a_fault_says_since_when_the_score_was_above_what_is_usual() -> None:
+    """The onset is the first reading of the last stretch above the vehicle's usual score, the start the alarm."""
+    rows = [NORMAL] * 20 + [(1.5, 10.0, -5.0, 0.0)] * 6 + [NORMAL] * 30 + [(1.5, 10.0, -5.0, 0.0)] * 6
+    batch = readings([*rows, *[(8.0, 10.0, -5.0, 0.0)] * 3])
+    outcome = world.engine(world.arm(k=6.0)).decide(batch)
+    episodes, score = outcome.episodes, outcome.decisions.score
+    (opened,) = np.flatnonzero((episodes.kind == Kind.FAULT) & (episodes.change == Change.OPEN))
+    onset, start = (int(np.flatnonzero(batch.ts == ts)[0]) for ts in (episodes.onset[opened], episodes.start[opened]))
+    assert 56 <= onset < start
+    assert score[onset - 1] < score[onset:start].min()
+
+
 def test_missing_and_infinite_values_never_reach_state() -> None:
     """NaN and infinity in every signal leave state finite and the next decision as good as ever."""
     bad = (np.nan, np.inf, -np.inf, np.nan)

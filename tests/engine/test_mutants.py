@@ -130,9 +130,7 @@ def agree(outcome: Outcome, told: Reference) -> None:
     np.testing.assert_allclose(decisions.score, [said.score for said in told.decided], atol=1e-2)
     np.testing.assert_allclose(decisions.threshold, [said.threshold for said in told.decided], rtol=1e-4)
     found = [column.tolist() for column in (episodes.row, episodes.kind, episodes.change, episodes.start)]
-    found += [column.tolist() for column in (episodes.end, episodes.peak, episodes.alarms)]
-    said = [
-        (row, kind, change, start, end, peak, alarms) for row, kind, change, start, end, peak, _, alarms in told.changes
-    ]
+    found += [column.tolist() for column in (episodes.end, episodes.peak, episodes.alarms, episodes.onset)]
+    said = [(*times, alarms, onset) for *times, _, alarms, onset in told.changes]
     assert list(zip(*found, strict=True)) == said
     np.testing.assert_allclose(episodes.level, [change[6] for change in told.changes], rtol=1e-3)

@@ -36,6 +36,24 @@ def test_what_is_expected_is_the_fleets_and_the_cohorts_and_its_own() -> None:
     np.testing.assert_allclose(view.expected, evidence.expected[-1], rtol=1e-5)
 
 
+def test_evidence_is_worth_less_while_the_cohort_is_moved_and_the_shares_say_so() -> None:
+    """Vehicles react unlike to what moves them all: evidence of the signal is divided by the root of what they then
+    scatter by, of the others it is as it was; and the view has the shares that the decision has."""
+    batch, text = moved_together(), f"{world.FLEET}lasting_after = 0\n"
+    plain, doubting = (
+        world.engine(world.arm(k=0.01), made=world.frame(doubt=d), text=text) for d in ((), (1.0, 9.0, 0.0))
+    )
+    before, after = (engine.decide(batch) for engine in (plain, doubting))
+    view = doubting.vehicle("v29")
+    assert view is not None
+    shift = view.cohort[0] / world.frame().sd[0][0]
+    assert shift == pytest.approx(3.0, abs=0.5)
+    expected = before.features[-1, :3] / np.sqrt([1.0 + shift**2, 1.0, 1.0])
+    np.testing.assert_allclose(after.features[-1, :3], expected, rtol=1e-4)
+    np.testing.assert_allclose(after.features[: 30 * 60], before.features[: 30 * 60])
+    np.testing.assert_allclose(doubting.shares("v29"), after.evidence.share[-1], rtol=1e-5)
+
+
 def test_a_signal_that_learns_its_baseline_again_has_nothing_of_its_own() -> None:
     """While its readings are summed up, the fleet's prior is what is usual of it."""
     frame = world.frame(cohort=None, period=0)

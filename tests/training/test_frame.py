@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from anomaly import settings
 from anomaly.engine.frame import Frame
@@ -11,11 +12,14 @@ from anomaly.fleet import Fleet
 from tests.training.test_fit import FLEET, fleet, wearing
 from training.frame import fit_frame, normalised
 from training.history import History
+from training.slopes import heterogeneity
 
 
-def fitted(history: History, limits: str = "") -> Frame:
-    """The frame of a history; `limits` are of signal a."""
-    fleet = settings.parse(FLEET.replace("[signals.a]", f"[signals.a]\n{limits}"), Fleet, "fleet.toml")
+def fitted(history: History, limits: str = "", cohort: str = "") -> Frame:
+    """The frame of a history; `limits` are of signal a, `cohort` is of the context."""
+    text = FLEET.replace("[signals.a]", f"[signals.a]\n{limits}").replace("[context]", f"[context]\n{cohort}")
+    text = text.replace("cycles", "s") if cohort else text
+    fleet = settings.parse(text, Fleet, "fleet.toml")
     values = history.batch.values.astype(np.float64)
     return fit_frame(fleet, values, history.codes, history.health == HEALTHY, 0)
 
@@ -78,6 +82,37 @@ def test_what_regime_signals_explain_is_taken_off_where_no_history_has_been_too(
     assert abs(colder - usual) < 0.2
     assert beyond < usual - 5.0
     assert np.isfinite(untold)
+
+
+@pytest.mark.parametrize(
+    ("common", "apart", "share"), [(3.0, 1.0, 0.1), (3.0, 0.0, 0.0), (0.0, 0.0, 0.0)], ids=["unlike", "alike", "none"]
+)
+def test_vehicles_are_as_unlike_as_their_own_reactions_are(common: float, apart: float, share: float) -> None:
+    """Slopes of 3 that differ by 1 are a tenth of what both make of a signal; noise that lasts for days, and signals
+    that do not react at all, are taken for no difference between vehicles."""
+    rng = np.random.default_rng(0)
+    vehicles, days = 200, 300
+    place = np.cumsum(rng.normal(size=(days, vehicles)), axis=0)
+    slow = np.repeat(rng.normal(size=(days // 5, vehicles)), 5, axis=0)
+    value = (common + apart * rng.normal(size=vehicles)) * place + 5.0 * slow + 50.0 * rng.normal(size=vehicles)
+    codes = np.tile(np.arange(vehicles), days)
+    found = heterogeneity(np.column_stack([value.ravel(), place.ravel()]), 1, codes, 20)
+    assert abs(found - share) < 0.03
+
+
+def test_a_signal_of_little_noise_is_doubted_more_and_without_cohorts_none_is() -> None:
+    """The doubt is in variances that noise gives evidence."""
+    history = wearing()
+    rng = np.random.default_rng(0)
+    load = rng.normal(size=len(history.codes))
+    own = 3.0 + rng.normal(size=len(history.names))[history.codes]
+    offset = rng.normal(size=len(history.names))[history.codes]
+    history.batch.values[:, 3] = load
+    history.batch.values[:, 0] = own * load + 5.0 * offset + rng.normal(size=len(load))
+    history.batch.values[:, 1] = own * load + 5.0 * offset + 4.0 * rng.normal(size=len(load))
+    calm, noisy, _ = fitted(history, cohort='cohort = ["type"]').doubt
+    assert calm > 2.0 * noisy > 0.0
+    assert fitted(history).doubt == ()
 
 
 def test_a_sensor_that_failed_and_nobody_told_of_it_does_not_excuse_the_next() -> None:
