@@ -171,7 +171,7 @@ def is_unseen(values: NDArray[np.float32], i: int, regime: int, frame: FrameArra
 
 
 @part
-def explain(i: int, regime: int, values: NDArray[np.float32], frame: FrameArrays, out: Observed) -> None:
+def add_slopes(i: int, regime: int, values: NDArray[np.float32], frame: FrameArrays, out: Observed) -> None:
     """Into `center`: what the regime signals of reading i, as far as they are from the middle of their regime, do."""
     signals = frame.prior.shape[0]
     for j in range(signals):
@@ -200,7 +200,7 @@ def compare(
     signals = frame.prior.shape[0]
     at = state.at
     cohort, regime = state.i4[slot, COHORT], state.u1[slot, REGIME]
-    explain(i, regime, values, frame, out)
+    add_slopes(i, regime, values, frame, out)
     for j in range(signals):
         filled = state.f4[slot, at.last + j] if limits.previous[j] else limits.fill[j]
         value = filled if out.reason[i, j] == MISSING else values[i, j]
