@@ -55,7 +55,8 @@ def heterogeneity(values: Floats, signals: int, codes: NDArray[np.int64], length
     as far as the common slope is more than that error: 0 where signals do not react, or without regime signals.
     """
     parts = np.zeros(3)
-    block = rank_within(codes) // length
+    rank = rank_within(codes)
+    _, block = np.unique(codes * (int(rank.max(initial=0)) + 1) + rank // length, return_inverse=True)
     for place in values[:, signals:].T:
         for value in values[:, :signals].T:
             there = np.isfinite(place) & np.isfinite(value)
@@ -68,13 +69,15 @@ def heterogeneity(values: Floats, signals: int, codes: NDArray[np.int64], length
 
 def _reactions(pair: Floats, codes: NDArray[np.int64], block: NDArray[np.int64]) -> tuple[float, float, float]:
     """What of the variance of y the slopes on x make that are vehicles' own, that they have in common, and that are
-    error; `pair` [n, 2] is x and y, centred within vehicles."""
+    error; `pair` [n, 2] is x and y, centred within vehicles, `block` [n] says which readings err together."""
     x, y = pair.T
-    width, vehicles = int(block.max()) + 1, int(codes.max()) + 1
+    blocks, vehicles = int(block.max()) + 1, int(codes.max()) + 1
+    whose = np.zeros(blocks, np.int64)
+    whose[block] = codes
     size = np.maximum(sums(codes, x * x, vehicles), 1e-12)
     slope = sums(codes, x * y, vehicles) / size
-    together = sums(codes * width + block, x * (y - slope[codes] * x), vehicles * width)
-    error = (together.reshape(vehicles, width) ** 2).sum(axis=1) / size**2
+    together = sums(block, x * (y - slope[codes] * x), blocks)
+    error = sums(whose, together**2, vehicles) / size**2
     weight = size / len(x)
     mean = float(weight @ slope) / float(weight.sum())
     erring = float(weight @ error)
