@@ -94,7 +94,9 @@ def fit_frame(
         return _conformal(fleet, regimes, *_normal(values[healthy, :signals], *place))
     away = regimes.away(values[:, signals:], regime)
     slope = slopes(values[healthy, :signals], away[healthy], *place)
-    unlike = heterogeneity(values[healthy], signals, codes[healthy], 2 * fleet.model.time_constant)
+    unlike = 0.0
+    if fleet.context.cohort is not None:
+        unlike = heterogeneity(values[healthy], signals, codes[healthy], 2 * fleet.model.time_constant)
     values[:, :signals] -= explained(away, regime, slope)
     mean, sd = _normal(values[healthy, :signals], *place)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
@@ -230,9 +232,9 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
 
 
 def _doubt(fleet: Fleet, noise: Floats, unlike: float) -> tuple[float, ...]:
-    """`Frame.doubt` of vehicles that react `unlike` (`heterogeneity`), against the variance that noise alone gives
-    evidence: that of its own readings, and that of the burn-in."""
-    if fleet.context.cohort is None or not unlike:
+    """`Frame.doubt` of vehicles that react `unlike` (`heterogeneity`; 0: nothing is doubted), against the variance that
+    noise alone gives evidence: that of its own readings, and that of the burn-in."""
+    if not unlike:
         return ()
     weight = 1.0 / fleet.model.time_constant
     usual = np.maximum(np.diag(noise), 1e-6) * (weight / (2.0 - weight) + 1.0 / fleet.baseline.burn_in)

@@ -49,7 +49,7 @@ def _told(alert: Alert, unit: TimeUnit) -> tuple[str, str]:
     if alert.kind == "silence":
         return "no reading for longer than is usual for it", ""
     if alert.kind == "lasting_shift":
-        began = when(alert.onset or alert.start, unit)
+        began = when(alert.start, unit)
         asked = "" if alert.state == "closed" else f"normal since {began}? `anomaly feedback answer {alert.id}` says it"
         return f"changed for good: {deviations}", asked
     opening = _OPENING.get(alert.kind, "")
