@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from river import stats
 
 from anomaly.engine.frame import MOST_AWAY
-from anomaly.engine.layout import AHEAD, BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, SHIFTS
+from anomaly.engine.layout import AHEAD, BINS, CLOSED, LEAST, MIN_READINGS, MIN_VEHICLES, RECENT, SHIFTS, SIZES
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from benchmarks.closed_form import score_of
@@ -67,9 +67,10 @@ class _Calendar:
 
 
 class _Cohort:
-    """What the vehicles of a cohort did by period, signal and place, and the shift that each period has of it."""
+    """What the vehicles of a cohort did by period, signal and place, how large their evidence was, and the shift and
+    scale that each period has of it."""
 
-    __slots__ = ("_signals", "closed", "counts", "shifts", "vehicles")
+    __slots__ = ("_signals", "closed", "counts", "scales", "shifts", "sizes", "vehicles")
 
     def __init__(self, signals: int) -> None:
         self._signals = signals
@@ -77,6 +78,8 @@ class _Cohort:
         self.counts: dict[int, list[list[int]]] = {}
         self.closed: dict[int, NDArray[np.int64]] = {}
         self.shifts: dict[int, list[float]] = {}
+        self.sizes: dict[int, list[list[float]]] = {}
+        self.scales: dict[int, list[float]] = {}
 
     def enter(self, period: int) -> list[list[int]]:
         """The counts of a period that is not closed, by signal and place."""
@@ -95,18 +98,32 @@ class _Cohort:
             return
         counts = np.sum(list(self.closed.values()), axis=0)
         total = np.maximum(counts.sum(axis=1), 1)
-        low, median, high = (_quantiles(counts, share) for share in (0.25, 0.5, 0.75))
+        low, median, high = (0.1 * _quantiles(counts, share) - 12.05 for share in (0.25, 0.5, 0.75))
         error = 2.5 * (high - low) / 1.349 / np.sqrt(total)
         shrunk = median * np.maximum(0.0, 1.0 - error**2 / np.maximum(median**2, 1e-9))
         self.shifts[period + 2] = np.where(total < MIN_READINGS, 0.0, shrunk).tolist()
+        sizes = [size for p in range(period - RECENT + 1, period + 1) for size in self.sizes.get(p, ())]
+        self.sizes.pop(period - RECENT, None)
+        self.scales.pop(period - CLOSED, None)
+        if len(sizes) >= MIN_READINGS:
+            self.scales[period + 2] = np.maximum(_passed(np.array(sizes)), LEAST).tolist()
 
 
 def _quantiles(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """What a share of the places counted [signals, BINS] is below, those of a bin lying evenly in it."""
+    """What a share of what is counted [signals, bins] is below, in bins, those of a bin lying evenly in it."""
     seen, wanted = np.cumsum(counts, axis=1), share * counts.sum(axis=1)
     rows, places = np.arange(len(counts)), np.argmax(seen >= wanted[:, None], axis=1)
     inside = counts[rows, places]
-    return np.asarray((places - 120.5 + 1.0 - (seen[rows, places] - wanted) / np.maximum(inside, 1)) * 0.1)
+    return np.asarray(places + 1.0 - (seen[rows, places] - wanted) / np.maximum(inside, 1))
+
+
+def _passed(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The size [signals] that a tenth of the vehicles passes, and one more, by their `sizes` [n, signals] of RECENT
+    periods; those of an eighth lie evenly in it."""
+    above = 0.1 * len(sizes) + RECENT
+    eighths = np.minimum((8 * sizes).astype(np.int64), SIZES - 1)
+    counts = np.stack([np.bincount(column, minlength=SIZES) for column in eighths.T])
+    return 0.125 * _quantiles(counts, 1.0 - above / len(sizes))
 
 
 class _Vehicle:
@@ -163,7 +180,9 @@ class RiverPerEvent:
         self._vehicles: dict[str, _Vehicle] = {}
         self._cohorts: dict[tuple[str, str], _Cohort] = {}
         self._calendar = _Calendar(frame.period, fleet.ticks(fleet.quality.grace))
-        self._nothing, self._doubt = [0.0] * self._d, arrays.doubt.tolist()
+        self._nothing = [0.0] * self._d
+        self._usual = np.array(frame.usual) if frame.usual else None
+        self._gathered = frame.burn_in + 2 * frame.time_constant
 
     def run(self, messages: Sequence[bytes]) -> list[Decided | None]:
         """What is decided of each, None where the time of a reading is not later than its vehicle's last."""
@@ -207,6 +226,8 @@ class RiverPerEvent:
         vehicle.line = calendar.next_line(ts)
         if warm and before // self._frame.period < period >= calendar.opened:
             cohort.vehicles[period] += 1
+            if self._usual is not None and vehicle.count >= self._gathered:
+                cohort.sizes.setdefault(period, []).append(np.abs(vehicle.evidence) / self._usual)
 
     def _regime(self, place: Sequence[float]) -> int:
         best, found = math.inf, 0
@@ -268,7 +289,8 @@ class RiverPerEvent:
         """The feature row of one reading, after its values were judged and taken in."""
         d, silent, ewm, wide = self._d, vehicle.silent, vehicle.ewm, self._wide
         opened = self._calendar.opened
-        shifts = cohort.shifts.get(min(max(period, opened - SHIFTS // 2), opened + 1), self._nothing)
+        told = min(max(period, opened - SHIFTS // 2), opened + 1)
+        shifts = cohort.shifts.get(told, self._nothing)
         usual = vehicle.baseline if warm else self._priors
         counts = cohort.enter(period) if warm and opened <= period <= opened + AHEAD else None
         deviations, changes = ([0.0] * d, [0.0] * d) if wide else ([], [])
@@ -294,15 +316,12 @@ class RiverPerEvent:
                 deviations[j], changes[j] = own, 0.0 if earlier is None else own - earlier
             if not warm:
                 vehicle.burned[j].update(z - shifts[j])
-        return self._row(vehicle, deviations, changes, shifts)
+        return self._row(vehicle, deviations, changes, cohort.scales.get(told))
 
-    def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float], shifts: list[float]) -> Any:
+    def _row(self, vehicle: _Vehicle, deviations: list[float], changes: list[float], scales: list[float] | None) -> Any:
         evidence = vehicle.evidence = [mean.get() for mean in vehicle.ewm]
-        if self._frame.doubt:
-            evidence = [
-                value / math.sqrt(1.0 + doubt * shift * shift)
-                for value, doubt, shift in zip(evidence, self._doubt, shifts, strict=True)
-            ]
+        if scales is not None:
+            evidence = [value / scale for value, scale in zip(evidence, scales, strict=True)]
         columns = [evidence]
         if self._wide:
             fast, slow, variance = zip(*vehicle.wide, strict=True)

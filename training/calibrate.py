@@ -28,7 +28,7 @@ NO_ALARM = 2.0**20
 """A threshold that nothing passes; a power of two, so that a level times it is the score to the last bit."""
 ENOUGH_ALLOWED = 20.0
 """Episodes below which their number is too much a matter of chance to move a threshold for."""
-WITHIN, REPLAYS = 1.4, 5
+WITHIN, REPLAYS = 1.4, 8
 """How far, as a factor, a threshold may be moved by what comes of it when it decides, and how often that is tried."""
 
 

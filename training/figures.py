@@ -66,6 +66,14 @@ class Decided(NamedTuple):
         columns = (self.codes[rows], self.ts[rows], self.alarm[rows], self.warm[rows], self.health[rows])
         return Decided(*columns, self.faults, self.shifts, self.cohorts)
 
+    def of(self, codes: NDArray[np.int64]) -> Decided:
+        """What is of these vehicles; alerts about cohorts stay."""
+        chosen = set(codes.tolist())
+        return self.take(np.isin(self.codes, codes))._replace(
+            faults=[fault for fault in self.faults if fault.code in chosen],
+            shifts=[shift for shift in self.shifts if shift.code in chosen],
+        )
+
     def after(self, cuts: NDArray[np.int64]) -> Decided:
         """What comes after each vehicle's cut, int64[codes]."""
         return self.take(self.ts > cuts[self.codes])._replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -19,9 +20,9 @@ from training.calibrate import Judged, calibrate
 from training.families import FAMILIES, Evidence, Fitted
 from training.families.abrupt import add_abrupt
 from training.figures import Figures, headline
-from training.frame import fit_frame, noise_covariance, normalised, usual_gap
+from training.frame import fit_frame, noise_covariance, normalised, usual_evidence, usual_gap
 from training.history import History, Split
-from training.matrix import build_matrix
+from training.matrix import Matrix, build_matrix
 
 Floats = NDArray[np.float64]
 PARITY_ROWS = 10_000
@@ -61,9 +62,10 @@ class Trained(NamedTuple):
 
 
 def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | None = None) -> Trained:
-    """Fit on `split.train`, set the threshold as family and label term ask (all vehicles, or `split.validation` alone),
-    judge on the latter. A split into blocks of time is fitted on each vehicle's earlier readings, and its threshold is
-    set and judged on the later ones.
+    """Fit on `split.train`, set the threshold as family and label term ask (both, or `split.validation` alone), judge
+    on the latter. A split into blocks of time is fitted on each vehicle's earlier readings, and its threshold is set
+    and judged on the later ones. The engine is given all vehicles of the history, as it would be live: of those that
+    are in neither part nothing is learned but what their cohorts did.
 
     `frame` keeps an old frame, so that the state of vehicles stays valid; it has the features that the fleet file asks
     for. One BLAS thread and a seed: the same history gives the same bytes. Raises DataError or GateError where no
@@ -72,31 +74,30 @@ def fit(fleet: Fleet, history: History, split: Split, seed: int, frame: Frame | 
     if not split.train or not split.validation:
         raise DataError("too few vehicles: at least 2 are needed, one to fit on and one to set the threshold with")
     with threadpool_limits(1):
-        both = history.of([*split.train, *split.validation])
-        later = both.after(split.cuts(both))
-        train = both.rows(~later) if split.blocked else history.of(split.train)
+        cuts = split.cuts(history)
+        later = history.after(cuts)
+        both = np.isin(history.codes, history.codes_of([*split.train, *split.validation]))
         if frame is None:
-            frame = _frame(fleet, train, seed)
-        fitted = _fitted(fleet, frame, train, seed)
+            frame = _frame(fleet, history, both & ~later, seed)
+        matrix = build_matrix(fleet, frame, history)
+        fitted = _fitted(fleet, frame, _evidence(fleet, frame, history, matrix, both & ~later, seed))
         detector = OnnxDetector(fitted.onnx, frame.signals)
-        matrix = build_matrix(fleet, frame, both)
-        parity = check_parity(fitted, detector, matrix.features, seed)
+        parity = check_parity(fitted, detector, matrix.features[both[matrix.kept]], seed)
         source = {FAMILIES[fleet.model.family].threshold_from, fitted.threshold_from}
         everybody = source == {"all"} and not split.blocked
-        judged = Judged.of(fleet, both, matrix, np.ones(len(later), np.bool_) if everybody else later)
-        model = calibrate(fleet, frame, both, judged, detector)
-        check_reach(detector, matrix.features[matrix.warm], model.k)
-        past = backtest(fleet, frame, model, both.of(split.validation)).decided
+        judged = Judged.of(fleet, history, matrix, both if everybody else later)
+        model = calibrate(fleet, frame, history, judged, detector)
+        check_reach(detector, matrix.features[both[matrix.kept] & matrix.warm], model.k)
+        past = backtest(fleet, frame, model, history).decided.of(history.codes_of(split.validation))
         if split.blocked:
-            past = past.after(split.cuts(both))
+            past = past.after(cuts)
         share = float(past.alarm.mean()) if len(past.alarm) else 0.0
         facts = (parity, model.checks, headline(past, fleet), share, fleet.model.family)
         return Trained(fitted.onnx, frame, model.k, model.q_fleet, model.policy, *facts)
 
 
-def _fitted(fleet: Fleet, frame: Frame, train: History, seed: int) -> Fitted:
+def _fitted(fleet: Fleet, frame: Frame, evidence: Evidence) -> Fitted:
     """The family on what it looks at, and the second channel beside it, if abrupt faults are looked for."""
-    evidence = _evidence(fleet, frame, train, seed)
     quick, main = evidence.features[:, frame.quick :], evidence.features[:, : frame.quick]
     evidence = evidence._replace(features=main)
     fitted = FAMILIES[fleet.model.family].fit(evidence)
@@ -140,29 +141,41 @@ def check_reach(detector: OnnxDetector, features: NDArray[np.float32], k: float)
         )
 
 
-def _frame(fleet: Fleet, train: History, seed: int) -> Frame:
+def _frame(fleet: Fleet, history: History, chosen: NDArray[np.bool_], seed: int) -> Frame:
+    """The frame of the `chosen` readings, bool[n]."""
+    train = history.rows(chosen)
     healthy = train.health == HEALTHY
     clock = fleet.fleet.time_unit != "cycles" and fleet.threshold.share.silence > 0
     rhythm = usual_gap(train.codes, train.batch.ts) if clock else 0.0
-    return fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed, rhythm)
+    frame = fit_frame(fleet, train.batch.values.astype(np.float64), train.codes, healthy, seed, rhythm)
+    if frame.cohort is None:
+        return frame
+    matrix = build_matrix(fleet, frame, history)
+    gathered = chosen[matrix.kept] & matrix.warm & (matrix.rank >= frame.burn_in + 2 * frame.time_constant)
+    return msgspec.structs.replace(frame, usual=usual_evidence(frame, matrix.features[gathered]))
 
 
-def _evidence(fleet: Fleet, frame: Frame, train: History, seed: int) -> Evidence:
-    matrix = build_matrix(fleet, frame, train)
-    health = train.health[matrix.kept]
-    ill = np.isin(train.codes, [fault.code for fault in train.faults])[matrix.kept]
-    healthy = (health == HEALTHY) & matrix.warm
+def _evidence(
+    fleet: Fleet, frame: Frame, history: History, matrix: Matrix, chosen: NDArray[np.bool_], seed: int
+) -> Evidence:
+    """What the family looks at of the `chosen` readings, bool[n]."""
+    own = chosen[matrix.kept]
+    kept, warm = matrix.kept[own], matrix.warm[own]
+    health = history.health[kept]
+    ill = np.isin(history.codes[kept], [fault.code for fault in history.faults])
+    healthy = (health == HEALTHY) & warm
     if healthy.sum() < 10 * frame.blocks * len(frame.signals):
         raise DataError(
             f"only {int(healthy.sum())} healthy readings come after the burn-in of {frame.burn_in}; "
             "give a longer history, or lower [baseline] burn_in"
         )
+    train = history.rows(chosen)
     z = normalised(fleet, frame, train.batch.values.astype(np.float64), train.codes)
     return Evidence(
-        features=matrix.features.astype(np.float64),
+        features=matrix.features[own].astype(np.float64),
         healthy=healthy,
         faultless=healthy & ~ill,
-        faulty=(health == FAULT) & matrix.warm,
+        faulty=(health == FAULT) & warm,
         noise=noise_covariance(z, train.codes, train.health == HEALTHY),
         weight=float(frame.arrays().weight),
         signals=len(frame.signals),

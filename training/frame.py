@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from anomaly.engine.frame import MOST_AWAY, STATISTICS, Frame, OwnPast
+from anomaly.engine.frame import BLOCKS, MOST_AWAY, STATISTICS, Frame, OwnPast
 from anomaly.errors import DataError
 from anomaly.fleet import Fleet
-from training.slopes import explained, heterogeneity, slopes, sums
+from training.slopes import explained, slopes, sums
 
 Floats = NDArray[np.float64]
 MOST_REGIMES = 12
@@ -17,6 +17,7 @@ WELL_SEPARATED = 0.001
 SMALLEST_REGIME = 20
 ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
+SMALLEST_USUAL = 1e-6
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""
@@ -94,9 +95,6 @@ def fit_frame(
         return _conformal(fleet, regimes, *_normal(values[healthy, :signals], *place))
     away = regimes.away(values[:, signals:], regime)
     slope = slopes(values[healthy, :signals], away[healthy], *place)
-    unlike = 0.0
-    if fleet.context.cohort is not None:
-        unlike = heterogeneity(values[healthy], signals, codes[healthy], 2 * fleet.model.time_constant)
     values[:, :signals] -= explained(away, regime, slope)
     mean, sd = _normal(values[healthy, :signals], *place)
     z = np.clip((values[:, :signals] - mean[regime]) / sd[regime], -12, 12)
@@ -126,8 +124,16 @@ def fit_frame(
         rhythm=rhythm,
         reach=regimes.reach(values[:, signals:]),
         slope=tuple(map(_tuples, slope / sd[:, None, :])) if slope.size else (),
-        doubt=_doubt(fleet, noise, unlike),
     )
+
+
+def usual_evidence(frame: Frame, features: NDArray[np.float32]) -> tuple[float, ...]:
+    """`Frame.usual` from `features` [n, width], which a frame without it gave to readings whose evidence had two time
+    constants to gather; empty without a row."""
+    signals = len(frame.signals)
+    first = BLOCKS[frame.features].index("evidence") * signals
+    sizes = np.abs(features[:, first : first + signals])
+    return tuple(np.maximum(np.quantile(sizes, 0.9, axis=0), SMALLEST_USUAL).tolist()) if len(sizes) else ()
 
 
 def _conformal(fleet: Fleet, regimes: _Regimes, mean: Floats, sd: Floats) -> Frame:
@@ -229,16 +235,6 @@ def _require_values(fleet: Fleet, healthy: Floats) -> None:
     names = ", ".join(name for place, name in enumerate(fleet.signals) if np.isnan(healthy[:, place]).all())
     if names:
         raise DataError(f"no healthy reading has a value of {names}; take it out of the fleet file")
-
-
-def _doubt(fleet: Fleet, noise: Floats, unlike: float) -> tuple[float, ...]:
-    """`Frame.doubt` of vehicles that react `unlike` (`heterogeneity`; 0: nothing is doubted), against the variance that
-    noise alone gives evidence: that of its own readings, and that of the burn-in."""
-    if not unlike:
-        return ()
-    weight = 1.0 / fleet.model.time_constant
-    usual = np.maximum(np.diag(noise), 1e-6) * (weight / (2.0 - weight) + 1.0 / fleet.baseline.burn_in)
-    return tuple((unlike / usual).tolist())
 
 
 def _normal(values: Floats, codes: NDArray[np.int64], regime: NDArray[np.int64], regimes: int) -> tuple[Floats, Floats]:

@@ -57,6 +57,11 @@ class History(NamedTuple):
             events=[event for event in self.events if event.vehicle in wanted],
         )
 
+    def codes_of(self, vehicles: Sequence[str]) -> NDArray[np.int64]:
+        """The codes of `vehicles`, those that are here, ascending."""
+        wanted = set(vehicles)
+        return np.array([code for code, name in enumerate(self.names) if name in wanted], np.int64)
+
     def rows(self, chosen: NDArray[np.bool_]) -> History:
         """The readings that are `chosen`, bool[n]; faults and events stay."""
         at = np.flatnonzero(chosen)

@@ -1,11 +1,9 @@
-"""What regime signals do to signals: slopes, the same for all vehicles, and how unlike vehicles react."""
+"""What regime signals do to signals: slopes, the same for all vehicles."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
-from training.matrix import rank_within
 
 Floats = NDArray[np.float64]
 COMMON_SLOPE, OWN_SLOPE = 3.0, 0.1
@@ -44,44 +42,6 @@ def _ridge(steps: Floats, x: Floats, center: Floats, spread: float) -> Floats:
     """Slopes [c] of x [n], whose noise is 1, on `steps` [n, c], known beforehand to lie within `spread` of `center`."""
     prior = np.eye(len(center)) / spread**2
     return np.asarray(np.linalg.solve(steps.T @ steps + prior, steps.T @ x + prior @ center))
-
-
-def heterogeneity(values: Floats, signals: int, codes: NDArray[np.int64], length: int) -> float:
-    """How unlike vehicles react to what moves them all: the variance of their slopes, of each signal on each regime
-    signal, beside the square of the slope that they have in common; a share of both, all pairs together, 0 to 1.
-
-    `values` [n, columns] are healthy, rows and `codes` in order of time. The error of a vehicle's slope is taken off
-    the variance; readings err together that are less than `length` apart (Liang and Zeger 1986). The share is believed
-    as far as the common slope is more than that error: 0 where signals do not react, or without regime signals.
-    """
-    parts = np.zeros(3)
-    rank = rank_within(codes)
-    _, block = np.unique(codes * (int(rank.max(initial=0)) + 1) + rank // length, return_inverse=True)
-    for place in values[:, signals:].T:
-        for value in values[:, :signals].T:
-            there = np.isfinite(place) & np.isfinite(value)
-            if there.any():
-                pair = np.stack([place[there], value[there] / (value[there].std() or 1.0)], axis=1)
-                parts += _reactions(centred(pair, codes[there]), codes[there], block[there])
-    own, common, error = np.maximum(parts, 0.0).tolist()
-    return own / (own + common + error) * common / (common + error) if common > 0 else 0.0
-
-
-def _reactions(pair: Floats, codes: NDArray[np.int64], block: NDArray[np.int64]) -> tuple[float, float, float]:
-    """What of the variance of y the slopes on x make that are vehicles' own, that they have in common, and that are
-    error; `pair` [n, 2] is x and y, centred within vehicles, `block` [n] says which readings err together."""
-    x, y = pair.T
-    blocks, vehicles = int(block.max()) + 1, int(codes.max()) + 1
-    whose = np.zeros(blocks, np.int64)
-    whose[block] = codes
-    size = np.maximum(sums(codes, x * x, vehicles), 1e-12)
-    slope = sums(codes, x * y, vehicles) / size
-    together = sums(block, x * (y - slope[codes] * x), blocks)
-    error = sums(whose, together**2, vehicles) / size**2
-    weight = size / len(x)
-    mean = float(weight @ slope) / float(weight.sum())
-    erring = float(weight @ error)
-    return float(weight @ (slope - mean) ** 2) - erring, float(weight.sum()) * mean**2, erring
 
 
 def centred(values: Floats, place: NDArray[np.int64]) -> Floats:

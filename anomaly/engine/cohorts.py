@@ -27,7 +27,8 @@ BETWEEN = "\x1f"
 
 
 class Counts(msgspec.Struct, frozen=True, array_like=True):
-    """What vehicles of one cohort did in one period: their number, and the packed uint32[d, BINS] of their readings."""
+    """What vehicles of one cohort did in one period: their number, and the packed uint32[d, BINS + SIZES] of what they
+    sent and of their evidence."""
 
     vehicles: int
     histogram: bytes
@@ -88,9 +89,15 @@ class CohortTable:
         return len(self.keys)
 
     def _rows(self, count: int, calendar: NDArray[np.int64]) -> Cohorts:
-        shape = (count, layout.PERIODS, self._signals, layout.BINS)
-        shift = np.zeros((count, layout.SHIFTS, self._signals), np.float32)
-        return Cohorts(np.zeros(shape, np.uint32), np.zeros((count, layout.PERIODS), np.int64), shift, calendar)
+        shape = (count, layout.PERIODS, self._signals, layout.BINS + layout.SIZES)
+        known = (count, layout.SHIFTS, self._signals)
+        return Cohorts(
+            np.zeros(shape, np.uint32),
+            np.zeros((count, layout.PERIODS), np.int64),
+            np.zeros(known, np.float32),
+            np.ones(known, np.float32),
+            calendar,
+        )
 
     def numbers(self, columns: Sequence[Coded], count: int) -> NDArray[np.int64]:
         """The cohort of each of `count` readings by the fields that make one, int64[count]; -1 where one of them is
@@ -139,14 +146,15 @@ class CohortTable:
                 np.concatenate([old.histogram, more.histogram]),
                 np.concatenate([old.vehicles, more.vehicles]),
                 np.concatenate([old.shift, more.shift]),
+                np.concatenate([old.scale, more.scale]),
                 old.calendar,
             )
 
-    def shift(self, number: int, period: int) -> NDArray[np.float32]:
-        """What is taken off readings of a cohort in `period`, float32[d]."""
+    def known(self, number: int, period: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What is taken off readings of a cohort in `period`, and what evidence is divided by, float32[d] each."""
         opened, merged = (int(self.arrays.calendar[place]) for place in (layout.OPEN, layout.MERGED))
-        found: NDArray[np.float32] = self.arrays.shift[number, shift_of(min(period, merged + 2), opened)]
-        return found
+        place = shift_of(min(period, merged + 2), opened)
+        return self.arrays.shift[number, place], self.arrays.scale[number, place]
 
     def closed(self) -> list[Partial]:
         """The own part of each period that closed since the last call, in order."""
@@ -188,10 +196,12 @@ class CohortTable:
         if merged is not None:
             self._take(merged)
         period = self.awaited
-        before, medians = self.arrays.shift.copy(), np.zeros((len(self), self._signals), np.float32)
+        known, medians = self.arrays[2:4], np.zeros((len(self), self._signals), np.float32)
+        before = [array.copy() for array in known]
         self._change(period + 1 - layout.CLOSED)
         shift_cohorts(period, self.arrays, medians)
-        self._changed[:-1] |= (self.arrays.shift != before).any(axis=(1, 2))
+        for array, old in zip(known, before, strict=True):
+            self._changed[:-1] |= (array != old).any(axis=(1, 2))
         keys = sorted(self.keys)
         return Merged(period, keys, medians[[self.keys[key] for key in keys]])
 
@@ -207,7 +217,7 @@ class CohortTable:
             if key in self.keys:
                 self._changed[self.keys[key]] = True
                 bins = _unpacked(counts.histogram)
-                self.arrays.histogram[self.keys[key], place] = bins.reshape(self._signals, layout.BINS)
+                self.arrays.histogram[self.keys[key], place] = bins.reshape(self._signals, -1)
                 self.arrays.vehicles[self.keys[key], place] = counts.vehicles
 
     def _change(self, period: int) -> None:
@@ -236,10 +246,9 @@ class CohortTable:
         """The numbers of the cohorts that changed, or of all."""
         return np.flatnonzero(everything | self._changed[:-1]).astype(np.int32)
 
-    def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, bytes, bytes, bytes]:
+    def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, ...]:
         """The bytes of these rows of each array, and of the calendar."""
-        histogram, vehicles, shift = (array[rows].tobytes() for array in self.arrays[:-1])
-        return histogram, vehicles, shift, self.arrays.calendar.tobytes()
+        return *(array[rows].tobytes() for array in self.arrays[:-1]), self.arrays.calendar.tobytes()
 
     def load(self, keys: Sequence[str], rows: NDArray[np.int32], saved: Sequence[bytes]) -> None:
         """Take over what `saved` gave; `keys` are those of all cohorts."""

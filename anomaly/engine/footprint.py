@@ -65,7 +65,7 @@ def footprint(shape: Shape, vehicles: int, capacity: int) -> Footprint:
 
 def cohort_bytes(signals: int) -> int:
     """The bytes that each cohort adds: its histograms."""
-    return 4 * layout.PERIODS * signals * layout.BINS
+    return 4 * layout.PERIODS * signals * (layout.BINS + layout.SIZES)
 
 
 def table_places(vehicles: int) -> int:

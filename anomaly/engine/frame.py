@@ -31,7 +31,7 @@ class FrameArrays(NamedTuple):
     mean: NDArray[np.float64]
     inv_sd: NDArray[np.float64]
     slope: NDArray[np.float64]
-    doubt: NDArray[np.float32]
+    in_usual: NDArray[np.float32]
     prior: NDArray[np.float32]
     gain: NDArray[np.float32]
     burn_in: int
@@ -80,9 +80,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     seen (empty: as far as it likes); thresholds are half as much again there. `own_past` is of conformal features.
     `slope[r][c]` is what a spread of regime signal c, away from center r, does to the signals there, in their healthy
     spreads (empty: nothing). Beyond MOST_AWAY spreads it does no more.
-    `doubt[j]` is what a cohort that moves makes of its vehicles' evidence, as no two react alike: where signal j of
-    the cohort is shifted by s healthy spreads, the variance of evidence is 1 + doubt s^2 times the usual one, and
-    models are given evidence over the root of that (empty: as it is).
+    `usual[j]` is the size of evidence of signal j that one reading in ten passes in the history. Where one vehicle in
+    ten of a cohort passes s times as much, models are given evidence over s (empty: as it is).
     """
 
     signals: tuple[str, ...]
@@ -106,7 +105,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     reach: tuple[float, ...] = ()
     own_past: OwnPast = OwnPast()
     slope: tuple[tuple[tuple[float, ...], ...], ...] = ()
-    doubt: tuple[float, ...] = ()
+    usual: tuple[float, ...] = ()
     version: int = VERSION
 
     @property
@@ -129,9 +128,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The artefact's bytes; its digest is their SHA-256. What older frames do not have is left out where it says
-        nothing: an empty `reach`, `slope` or `doubt`, a plain `own_past`."""
+        nothing: an empty `reach`, `slope` or `usual`, a plain `own_past`."""
         fields = msgspec.to_builtins(self)
-        for name in ("reach", "slope", "doubt"):
+        for name in ("reach", "slope", "usual"):
             if not fields[name]:
                 del fields[name]
         if self.own_past == OwnPast():
@@ -163,7 +162,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             mean=np.array(self.mean, np.float64).reshape(regimes, signals),
             inv_sd=1.0 / np.array(self.sd, np.float64).reshape(regimes, signals),
             slope=np.array(self.slope, np.float64).reshape(regimes, fields if self.slope else 0, signals),
-            doubt=np.array(self.doubt or [0.0] * signals, np.float32),
+            in_usual=1.0 / np.array(self.usual, np.float32),
             prior=np.array(self.prior, np.float32),
             gain=np.array(self.gain, np.float32).reshape(signals, signals),
             burn_in=self.burn_in,

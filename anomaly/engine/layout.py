@@ -47,8 +47,11 @@ WIDER = F4(1.5)  # what the thresholds of such a reading are multiplied by
 NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, LOOK, CLOCK = 0, 1, 2, 3, 4, 5, 6
 
 # A cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones; a reading counts for the open period and
-# the 2 after it; of 8 periods the shift is known.
+# the 2 after it; of 8 periods the shift is known. In 40 more bins, each an eighth of what is usual, it keeps how large
+# the evidence of a signal is, once a vehicle and period, and uses the last 3 closed ones; what that makes of evidence
+# is 1 / 0.6 of it at most.
 PERIODS, BINS, CLOSED, AHEAD, SHIFTS = 10, 241, 7, 2, 8
+SIZES, RECENT, LEAST = 40, 3, F4(0.6)
 
 # What stands in `calendar`: the open period, the one that it began with, the last one that is merged, the last one that
 # was given out, readings that came too late to count; then, for each of WATCHED periods, how many vehicles reached it,
@@ -156,13 +159,15 @@ class State(NamedTuple):
 
 
 class Cohorts(NamedTuple):
-    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS], of closed periods merged, of later ones the own part;
-    `vehicles` [cohorts, PERIODS] that are in it; `shift` [cohorts, SHIFTS, d]; period p is at p % PERIODS or SHIFTS.
-    `calendar` int64[CALENDAR] is one for all."""
+    """All cohorts: `histogram` [cohorts, PERIODS, d, BINS + SIZES], of closed periods merged, of later ones the own
+    part; `vehicles` [cohorts, PERIODS] that are in it; `shift` and `scale` [cohorts, SHIFTS, d], what is taken off
+    readings and what evidence is divided by; period p is at p % PERIODS or SHIFTS. `calendar` int64[CALENDAR] is one
+    for all."""
 
     histogram: NDArray[np.uint32]
     vehicles: NDArray[np.int64]
     shift: NDArray[np.float32]
+    scale: NDArray[np.float32]
     calendar: NDArray[np.int64]
 
 

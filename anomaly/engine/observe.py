@@ -56,7 +56,7 @@ from anomaly.engine.layout import (
     State,
     Waiting,
 )
-from anomaly.engine.periods import count_cohort, enter_period, is_ready, join_cohort, move_on
+from anomaly.engine.periods import count_cohort, count_sizes, enter_period, is_ready, join_cohort, move_on
 from anomaly.engine.quality import accept, drop_out, isolate, judge
 from anomaly.engine.silence import keep_time
 
@@ -196,7 +196,7 @@ def compare(
     out: Observed,
 ) -> None:
     """Rows of `scratch`: place among the healthy of the regime, deviation from the usual, the usual, 1 where used, and
-    what evidence is worth while the cohort is moved so far, 1 where it is not."""
+    what evidence is worth in such a cohort, 1 in a usual one."""
     signals = frame.prior.shape[0]
     at = state.at
     cohort, regime = state.i4[slot, COHORT], state.u1[slot, REGIME]
@@ -219,7 +219,7 @@ def compare(
         for j in range(signals):
             shift = cohorts.shift[cohort, cohorts.calendar[USED], j]
             out.center[i, j] += out.scratch[2, j] + shift
-            out.scratch[4, j] = F4(1.0) / np.sqrt(F4(1.0) + frame.doubt[j] * shift * shift)
+            out.scratch[4, j] = F4(1.0) / cohorts.scale[cohort, cohorts.calendar[USED], j]
             out.scratch[1, j] = out.scratch[0, j] - shift - out.scratch[2, j]
     else:
         for j in range(signals):
@@ -351,7 +351,8 @@ def observe(
             cohort = join_cohort(slot, readings.cohort[i], state)
             move_on(out.since[i], ts, period, (frame.period, limits.grace), cohorts)
             warm = state.i4[slot, COUNT] >= frame.burn_in
-            enter_period(cohort, out.since[i], period, frame.period, warm, cohorts)
+            if enter_period(cohort, out.since[i], period, frame.period, warm, cohorts):
+                count_sizes(slot, cohort, period, frame, state, cohorts)
         note |= learn(i, slot, readings.values, frame, limits, state, cohorts, period, out)
         if is_unseen(readings.values, i, out.regime[i], frame):
             note |= UNSEEN

@@ -5,6 +5,8 @@ vehicles that reached it has passed its end plus the grace: one wrong clock must
 in t, merged over the partitions of the stream, is used from the start of t + 2 on; a reading that needs a period that
 is not merged yet is not taken: `observe` stops before it. Of a long gap one period closes with each reading.
 
+Of a cohort is known where its readings lie (`shift`) and how large the evidence of its vehicles is (`scale`).
+
 Rules of a kernel (each cost measured time): no array views and no allocation, every constant typed, sums in a fixed
 order, no fastmath; then the plain Python function behind it (`.py_func`) gives the same bits.
 """
@@ -15,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.compile import kernel, part, rare
+from anomaly.engine.frame import FrameArrays
 from anomaly.engine.layout import (
     AHEAD,
     BINS,
     CLOSED,
     COHORT,
+    COUNT,
     F4,
     FIRST,
     LATE,
+    LEAST,
     MERGED,
     MIN_READINGS,
     MIN_VEHICLES,
@@ -32,7 +37,9 @@ from anomaly.engine.layout import (
     PASSED,
     PERIODS,
     REACHED,
+    RECENT,
     SHIFTS,
+    SIZES,
     TOLD,
     USED,
     WATCHED,
@@ -55,11 +62,12 @@ def begin(period: int, cohorts: Cohorts) -> None:
         for p in range(PERIODS):
             cohorts.vehicles[cohort, p] = 0
             for j in range(cohorts.shift.shape[2]):
-                for b in range(BINS):
+                for b in range(BINS + SIZES):
                     cohorts.histogram[cohort, p, j, b] = 0
         for p in range(SHIFTS):
             for j in range(cohorts.shift.shape[2]):
                 cohorts.shift[cohort, p, j] = F4(0.0)
+                cohorts.scale[cohort, p, j] = F4(1.0)
 
 
 @part
@@ -142,14 +150,28 @@ def shift_of(here: int, opened: int) -> int:
 
 
 @part
-def enter_period(cohort: int, before: int, here: int, period: int, warm: bool, cohorts: Cohorts) -> None:
-    """Whose vehicle the reading, of period `here`, is among those of its period."""
+def enter_period(cohort: int, before: int, here: int, period: int, warm: bool, cohorts: Cohorts) -> bool:
+    """Whose vehicle the reading, of period `here`, is among those of its period; whether it is the first of it."""
     calendar = cohorts.calendar
+    first = False
     if warm and cohort >= 0:
         if here < calendar[OPEN]:
             calendar[LATE] += 1
         elif here <= calendar[OPEN] + AHEAD and (before == NEVER or before < here * period):
             cohorts.vehicles[cohort, here % PERIODS] += 1
+            first = True
+    return first
+
+
+@part
+def count_sizes(slot: int, cohort: int, here: int, frame: FrameArrays, state: State, cohorts: Cohorts) -> None:
+    """How large the evidence of a vehicle is, in eighths of what is usual, into the histograms of its cohort; not
+    before it had two time constants to gather."""
+    if F4(state.i4[slot, COUNT] - frame.burn_in) * frame.weight < F4(2.0):
+        return
+    for j in range(frame.in_usual.shape[0]):
+        size = abs(state.f4[slot, state.at.evidence + j]) * frame.in_usual[j] * F4(8.0)
+        cohorts.histogram[cohort, here % PERIODS, j, BINS + np.int64(min(size, F4(SIZES - 1)))] += 1
 
 
 @part
@@ -198,9 +220,35 @@ def quartiles(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[np.fl
     return median, (high - low) * F4(0.7413), int(total)
 
 
+@part
+def size_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> np.float32:
+    """The scale of signal j's evidence in the RECENT periods up to `period`: the size that one vehicle in ten passes,
+    and one more, so that of a small cohort one with a fault does not hide itself; beside the usual size, LEAST at
+    least; 1 where too few vehicles are known. Inside a bin they count as spread evenly."""
+    total = np.int64(0)
+    for p in range(period - RECENT + 1, period + 1):
+        for b in range(BINS, BINS + SIZES):
+            total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+    if total < MIN_READINGS:
+        return F4(1.0)
+    above = F4(0.1) * F4(total) + F4(RECENT)
+    b = BINS + SIZES
+    more = F4(0.0)
+    while above >= F4(0.0) and b > BINS:
+        b -= 1
+        count = np.int64(0)
+        for p in range(period - RECENT + 1, period + 1):
+            count += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
+        more = F4(count)
+        above -= more
+    size = F4(b - BINS) - above / max(more, F4(1.0))
+    return max(size * F4(0.125), LEAST)
+
+
 @kernel
 def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -> None:
-    """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it; make room.
+    """`period` is merged: the shift of period + 2 is the shrunk median of the CLOSED periods up to it, its scale that
+    of evidence in the RECENT ones; make room.
 
     A median m of n readings of spread s is shrunk by max(0, 1 - e^2 / m^2) with e = 2 * 1.25 s / sqrt(n), twice its own
     error. What is shrunk to nothing is NONE_KNOWN, which no value feels; only a cohort of which nothing is known has 0.
@@ -219,7 +267,9 @@ def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -
                 shift = shift if shift != F4(0.0) else NONE_KNOWN
             medians[cohort, j] = median
             cohorts.shift[cohort, (period + 2) % SHIFTS, j] = shift
-            for b in range(BINS):
+            scale = size_of(cohort, j, period, cohorts) if enough else F4(1.0)
+            cohorts.scale[cohort, (period + 2) % SHIFTS, j] = scale
+            for b in range(BINS + SIZES):
                 cohorts.histogram[cohort, free, j, b] = 0
         cohorts.vehicles[cohort, free] = 0
     cohorts.calendar[MERGED] = period

@@ -13,7 +13,7 @@ from anomaly.engine.frame import Frame
 from anomaly.errors import StateError
 from anomaly.telemetry.text import Text
 
-VERSION = 6
+VERSION = 7
 """1 to 3 were never released."""
 Waiting = Sequence[tuple[Any, ...]]
 """Events that wait, as tuples of the fields of `anomaly.engine.events.Event`."""
@@ -27,7 +27,7 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     waiting: list[tuple[str, str, int, int, tuple[int, ...], str, int]] | None
     cohort_keys: list[str]
     cohort_rows: bytes
-    cohorts: tuple[bytes, bytes, bytes, bytes]
+    cohorts: tuple[bytes, ...]
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,7 +47,7 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     own = np.where(learning | (warm < 1.0), 0.0, state.f4[slot, at.baseline : at.baseline + signals] - known.prior)
     sd = 1.0 / known.inv_sd[regime]
     fleet, own = known.mean[regime] + known.prior * sd, own * sd
-    cohort = _shift(slot, vehicles, frame) * sd
+    cohort = _of_cohort(slot, vehicles, frame)[0] * sd
     flags = int(state.u1[slot, layout.FLAGS])
     return VehicleView(
         vehicle=vehicle,
@@ -68,15 +68,14 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
     )
 
 
-def _shift(slot: int, vehicles: VehicleState, frame: Frame) -> NDArray[np.float32]:
-    """What the cohort of the vehicle in a slot was doing at its last reading, in healthy spreads."""
-    state = vehicles.arrays
+def _of_cohort(slot: int, vehicles: VehicleState, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the cohort of the vehicle in a slot was doing at its last reading, in healthy spreads, and what evidence of
+    its vehicles was divided by."""
+    state, signals = vehicles.arrays, len(frame.signals)
     number, last_ts = int(state.i4[slot, layout.COHORT]), int(state.i8[slot, layout.LAST_TS])
-    return (
-        vehicles.cohorts.shift(number, last_ts // frame.period)
-        if number >= 0
-        else np.zeros(len(frame.signals), np.float32)
-    )
+    if number < 0:
+        return np.zeros(signals, np.float32), np.ones(signals, np.float32)
+    return vehicles.cohorts.known(number, last_ts // frame.period)
 
 
 def shares(slot: int, vehicles: VehicleState, frame: Frame, silent_after: int, scorer: Scorer) -> list[float]:
@@ -86,10 +85,9 @@ def shares(slot: int, vehicles: VehicleState, frame: Frame, silent_after: int, s
     heard = state.u1[slot, at.silent : at.silent + signals] <= silent_after
     evidence = state.f4[slot, at.evidence : at.evidence + signals] * heard
     if frame.features == "evidence":
-        shift = _shift(slot, vehicles, frame)
         features = np.zeros((1, frame.width), np.float32)
         features[0, :signals] = evidence * np.float32(np.sqrt(signals / max(int(heard.sum()), 1)))
-        features[0, :signals] /= np.sqrt(1 + frame.arrays().doubt * shift**2)
+        features[0, :signals] /= _of_cohort(slot, vehicles, frame)[1]
         return [float(share) for share in scorer.contributions(features)[0]]
     squares = evidence.astype(np.float64) ** 2
     total = float(squares.sum())

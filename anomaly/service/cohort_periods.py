@@ -22,7 +22,7 @@ from anomaly.service.stored import Control, Letter
 from anomaly.stream.ports import Block, Log
 from anomaly.telemetry.batch import Batch
 
-VERSION = 1
+VERSION = 2
 KEPT = 16
 """Periods of each partition that are kept; 7 are in use."""
 SAY_AFTER_S = 0.5

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from anomaly.engine.events import Action, Event
-from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES
+from anomaly.engine.layout import BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, RECENT, SIZES
 
 
 @dataclass
@@ -71,22 +71,29 @@ def _quantile(counts: dict[int, int], share: float) -> float:
     raise AssertionError("a share is at most 1")
 
 
+def _summed(parts: list[dict[int, int]]) -> dict[int, int]:
+    return {key: sum(part.get(key, 0) for part in parts) for key in set().union(*parts)}
+
+
 class Cohort:
-    """What the vehicles of a cohort did by period, signal and place, and who they were."""
+    """What the vehicles of a cohort did by period, signal and place, how large their evidence was, and who it was."""
 
     def __init__(self) -> None:
         self.vehicles: dict[int, set[str]] = {}
         self.counts: dict[tuple[int, int], dict[int, int]] = {}
+        self.sizes: dict[tuple[int, int], dict[int, int]] = {}
+
+    def begin(self) -> None:
+        """Forget all."""
+        self.vehicles, self.counts, self.sizes = {}, {}, {}
+
+    def _few(self, period: int) -> bool:
+        return max(len(self.vehicles.get(p, ())) for p in range(period - 1 - CLOSED, period - 1)) < MIN_VEHICLES
 
     def _merged(self, j: int, period: int) -> dict[int, int]:
         """The places of signal j that `period` is told of, empty where they are too few."""
-        kept = range(period - 1 - CLOSED, period - 1)
-        merged: dict[int, int] = {}
-        for p in kept:
-            for place, count in self.counts.get((p, j), {}).items():
-                merged[place] = merged.get(place, 0) + count
-        few = max(len(self.vehicles.get(p, ())) for p in kept) < MIN_VEHICLES
-        return {} if few or sum(merged.values()) < MIN_READINGS else merged
+        merged = _summed([self.counts.get((p, j), {}) for p in range(period - 1 - CLOSED, period - 1)])
+        return {} if self._few(period) or sum(merged.values()) < MIN_READINGS else merged
 
     def known(self, signals: int, period: int) -> bool:
         """Whether anything is known of what the cohort did before `period`."""
@@ -101,10 +108,29 @@ class Cohort:
         error = 2.5 * (high - low) / 1.349 / math.sqrt(sum(merged.values()))
         return median * max(0.0, 1 - error**2 / max(median**2, 1e-9))
 
+    def scale(self, j: int, period: int) -> float:
+        """What evidence of signal j is divided by in `period`."""
+        sizes = _summed([self.sizes.get((p, j), {}) for p in range(period - 1 - RECENT, period - 1)])
+        total = sum(sizes.values())
+        if self._few(period) or total < MIN_READINGS:
+            return 1.0
+        above = 0.1 * total + RECENT
+        for eighth in sorted(sizes, reverse=True):
+            if above < sizes[eighth]:
+                return max((eighth + 1 - above / sizes[eighth]) / 8, 0.6)
+            above -= sizes[eighth]
+        raise AssertionError("there are more than a tenth")
+
     def count(self, j: int, period: int, place: float) -> None:
         """One more reading of signal j at `place`, in spreads."""
         bins = self.counts.setdefault((period, j), {})
         number = int(min(max(place * 10 + 120.5, 0), BINS - 1))
+        bins[number] = bins.get(number, 0) + 1
+
+    def count_size(self, j: int, period: int, size: float) -> None:
+        """One more vehicle whose evidence of signal j is `size` times what is usual."""
+        bins = self.sizes.setdefault((period, j), {})
+        number = min(int(8 * size), SIZES - 1)
         bins[number] = bins.get(number, 0) + 1
 
 

@@ -127,7 +127,7 @@ class Reference:
     def _begin(self, period: int) -> None:
         self.begun, self.opened, self.first = True, period, period
         for cohort in self.cohorts.values():
-            cohort.vehicles, cohort.counts = {}, {}
+            cohort.begin()
 
     def _enter(self, vehicle: Vehicle, before: float, ts: int, warm: bool) -> int | None:
         """The period that a reading counts for, None for none."""
@@ -135,6 +135,9 @@ class Reference:
         counts = warm and vehicle.cohort is not None and self.opened <= period <= self.opened + 2
         if counts and before < period * self.frame.period:
             vehicle.cohort.vehicles.setdefault(period, set()).add(vehicle.name)
+            gathered = vehicle.seen - self.frame.burn_in >= 2 * self.frame.time_constant
+            for j, usual in enumerate(self.frame.usual if gathered else ()):
+                vehicle.cohort.count_size(j, period, abs(vehicle.gathered[j].evidence) / usual)
         return period if counts else None
 
     def _find_regime(self, vehicle: Vehicle, place: list[float]) -> int:
@@ -247,7 +250,8 @@ class Reference:
         heard = [n <= most and j not in vehicle.learning_again for j, n in enumerate(vehicle.silent)]
         scale = math.sqrt(len(heard) / max(sum(heard), 1))
         gathered = vehicle.gathered
-        evidence = [signal.evidence * self._worth(vehicle, j, period) for j, signal in enumerate(gathered)]
+        scales = [vehicle.cohort.scale(j, period) if vehicle.cohort else 1.0 for j in range(len(gathered))]
+        evidence = [signal.evidence / scale for signal, scale in zip(gathered, scales, strict=True)]
         blocks = [evidence]
         if self.frame.blocks > 1:
             blocks = [[pair[0] for pair in told], [pair[1] for pair in told], evidence]
@@ -258,10 +262,6 @@ class Reference:
             row += [0.0] * (self.frame.quick - len(row))
             row += [signal.quick * scale * kept for signal, kept in zip(gathered, heard, strict=True)]
         return row + [0.0] * (self.frame.width - len(row))
-
-    def _worth(self, vehicle: Vehicle, j: int, period: int) -> float:
-        shift = vehicle.cohort.shift(j, period) if vehicle.cohort else 0.0
-        return float(1 / math.sqrt(1 + float(self.arrays.doubt[j]) * shift**2))
 
     def _birth(self, vehicle: Vehicle, period: int) -> float:
         if not self.frame.between or vehicle.seen < min(10, self.frame.burn_in):

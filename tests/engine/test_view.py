@@ -36,22 +36,34 @@ def test_what_is_expected_is_the_fleets_and_the_cohorts_and_its_own() -> None:
     np.testing.assert_allclose(view.expected, evidence.expected[-1], rtol=1e-5)
 
 
-def test_evidence_is_worth_less_while_the_cohort_is_moved_and_the_shares_say_so() -> None:
-    """Vehicles react unlike to what moves them all: evidence of the signal is divided by the root of what they then
-    scatter by, of the others it is as it was; and the view has the shares that the decision has."""
-    batch, text = moved_together(), f"{world.FLEET}lasting_after = 0\n"
-    plain, doubting = (
-        world.engine(world.arm(k=0.01), made=world.frame(doubt=d), text=text) for d in ((), (1.0, 9.0, 0.0))
-    )
-    before, after = (engine.decide(batch) for engine in (plain, doubting))
-    view = doubting.vehicle("v29")
-    assert view is not None
-    shift = view.cohort[0] / world.frame().sd[0][0]
-    assert shift == pytest.approx(3.0, abs=0.5)
-    expected = before.features[-1, :3] / np.sqrt([1.0 + shift**2, 1.0, 1.0])
-    np.testing.assert_allclose(after.features[-1, :3], expected, rtol=1e-4)
-    np.testing.assert_allclose(after.features[: 30 * 60], before.features[: 30 * 60])
-    np.testing.assert_allclose(doubting.shares("v29"), after.evidence.share[-1], rtol=1e-5)
+def apart(hours: int = 240, ill: int = 0) -> Batch:
+    """As above, but in the second half signal a goes up in half of the vehicles and down in the others, which leaves
+    the middle of the cohort where it was; or in `ill` vehicles alone."""
+    batch = moved_together(hours)
+    row = np.arange(len(batch))
+    who, later = row % 30, row >= hours * 15
+    batch.values[later, 0] -= 3.0
+    batch.values[:, 0] += np.where(later & (who < (ill or 30)), np.where(who % 2, 2.0, -2.0), 0.0)
+    return batch
+
+
+@pytest.mark.parametrize(("ill", "divided"), [(0, True), (3, False)], ids=["all", "three of thirty"])
+def test_evidence_is_worth_less_where_that_of_the_cohort_is_large_and_the_shares_say_so(
+    ill: int, divided: bool
+) -> None:
+    """Vehicles react unlike to what moves them all: where most have several times the usual evidence of a signal, it is
+    divided by that, of other signals it is not; a few that are ill change nothing, nor does evidence that had no time
+    to gather. The view says what decisions say."""
+    batch, text = apart(ill=ill), f"{world.FLEET}lasting_after = 0\n"
+    usual = (0.6, 0.8, 0.8)
+    plain, scaling = (world.engine(world.arm(k=0.01), made=world.frame(usual=size), text=text) for size in ((), usual))
+    before, after = (engine.decide(batch) for engine in (plain, scaling))
+    by = before.features[-1, :3] / after.features[-1, :3]
+    assert (by[0] > 2.0) == divided
+    assert (by[1:] < 1.3).all()
+    assert (by[1:] >= 0.6 - 1e-6).all()
+    np.testing.assert_array_equal(after.features[: 30 * 30], before.features[: 30 * 30])
+    np.testing.assert_allclose(scaling.shares("v29"), after.evidence.share[-1], rtol=1e-5)
 
 
 def test_a_signal_that_learns_its_baseline_again_has_nothing_of_its_own() -> None:

@@ -111,7 +111,7 @@ def checked(abrupt: bool = True, **changes: object) -> Frame:
         "rhythm": 40.0,
         "reach": (0.6, 0.9),
         "slope": (((0.4, -0.2, 0.0),), ((0.1, 0.0, 0.3),)),
-        "doubt": (0.8, 2.0, 0.1),
+        "usual": (0.5, 0.2, 0.8),
     }
     return frame(**(checks | changes))
 

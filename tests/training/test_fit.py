@@ -170,6 +170,15 @@ def test_the_same_history_and_seed_give_the_same_bytes() -> None:
     assert made[0].onnx != made[2].onnx
 
 
+def test_vehicles_in_neither_part_teach_nothing() -> None:
+    """They are there as members of their cohorts; without cohorts they change nothing, however odd they are."""
+    history = wearing()
+    split = split_vehicles(history.names, 0, 1)
+    history.batch.values[np.isin(history.codes, history.codes_of(split.test)), :3] *= 5.0
+    alone = history.of([*split.train, *split.validation])
+    assert fit(fleet(), history, split, 0) == fit(fleet(), alone, split, 0)
+
+
 def test_a_kept_frame_is_kept() -> None:
     """Retraining with the old frame refits the rest and leaves the frame's digest alone."""
     old = fit(fleet(), wearing(), split_vehicles(wearing().names, 0, None), 0)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import numpy as np
-import pytest
 
 from anomaly import settings
 from anomaly.engine.frame import Frame
 from anomaly.feedback.history import HEALTHY
 from anomaly.fleet import Fleet
+from anomaly.telemetry.text import Coded
 from tests.training.test_fit import FLEET, fleet, wearing
-from training.frame import fit_frame, normalised
-from training.history import History
-from training.slopes import heterogeneity
+from training.fit import fit
+from training.frame import fit_frame, normalised, usual_evidence
+from training.history import History, split_vehicles
 
 
 def fitted(history: History, limits: str = "", cohort: str = "") -> Frame:
@@ -84,35 +87,30 @@ def test_what_regime_signals_explain_is_taken_off_where_no_history_has_been_too(
     assert np.isfinite(untold)
 
 
-@pytest.mark.parametrize(
-    ("common", "apart", "share"), [(3.0, 1.0, 0.1), (3.0, 0.0, 0.0), (0.0, 0.0, 0.0)], ids=["unlike", "alike", "none"]
-)
-def test_vehicles_are_as_unlike_as_their_own_reactions_are(common: float, apart: float, share: float) -> None:
-    """Slopes of 3 that differ by 1 are a tenth of what both make of a signal; noise that lasts for days, and signals
-    that do not react at all, are taken for no difference between vehicles."""
-    rng = np.random.default_rng(0)
-    vehicles, days = 200, 300
-    place = np.cumsum(rng.normal(size=(days, vehicles)), axis=0)
-    slow = np.repeat(rng.normal(size=(days // 5, vehicles)), 5, axis=0)
-    value = (common + apart * rng.normal(size=vehicles)) * place + 5.0 * slow + 50.0 * rng.normal(size=vehicles)
-    codes = np.tile(np.arange(vehicles), days)
-    found = heterogeneity(np.column_stack([value.ravel(), place.ravel()]), 1, codes, 20)
-    assert abs(found - share) < 0.03
+def test_the_usual_size_of_evidence_is_what_one_reading_in_ten_passes() -> None:
+    """That of the evidence alone, whatever else models are given, and never 0, as it is divided by."""
+    rows = np.tile(np.float32([7.0] * 16), (1_000, 1))
+    rows[:, :3] = np.column_stack([np.linspace(-1.0, 1.0, 1_000), np.linspace(0.0, 10.0, 1_000), np.zeros(1_000)])
+    frame = fitted(wearing())
+    np.testing.assert_allclose(usual_evidence(frame, rows), [0.9, 9.0, 1e-6], rtol=0.01)
+    wide = msgspec.structs.replace(frame, features="wide")
+    np.testing.assert_allclose(usual_evidence(wide, np.roll(rows, 6, axis=1)), [0.9, 9.0, 1e-6], rtol=0.01)
+    assert usual_evidence(frame, rows[:0]) == ()
 
 
-def test_a_signal_of_little_noise_is_doubted_more_and_without_cohorts_none_is() -> None:
-    """The doubt is in variances that noise gives evidence."""
+def test_evidence_has_a_usual_size_only_where_there_are_cohorts() -> None:
+    """Nothing else asks for it."""
+    text = FLEET.replace("[context]", '[context]\ncohort = ["type"]').replace("cycles", "s")
     history = wearing()
-    rng = np.random.default_rng(0)
-    load = rng.normal(size=len(history.codes))
-    own = 3.0 + rng.normal(size=len(history.names))[history.codes]
-    offset = rng.normal(size=len(history.names))[history.codes]
-    history.batch.values[:, 3] = load
-    history.batch.values[:, 0] = own * load + 5.0 * offset + rng.normal(size=len(load))
-    history.batch.values[:, 1] = own * load + 5.0 * offset + 4.0 * rng.normal(size=len(load))
-    calm, noisy, _ = fitted(history, cohort='cohort = ["type"]').doubt
-    assert calm > 2.0 * noisy > 0.0
-    assert fitted(history).doubt == ()
+    told = {"type": Coded.of(["t"] * len(history.batch))}
+    history = history._replace(batch=dataclasses.replace(history.batch, context=told))
+    split = split_vehicles(history.names, 0, None)
+    alone, together = (
+        fit(settings.parse(each, Fleet, "fleet.toml"), history, split, 0).frame for each in (FLEET, text)
+    )
+    assert alone.usual == ()
+    assert len(together.usual) == 3
+    assert min(together.usual) > 0.05
 
 
 def test_a_sensor_that_failed_and_nobody_told_of_it_does_not_excuse_the_next() -> None:

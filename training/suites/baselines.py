@@ -88,8 +88,9 @@ def _seen(case: Case, frame: Frame, history: History) -> Seen:
 
 def at_budget(both: Both, scored: Scored, budget: float) -> Played:
     """Alarms of the test readings, with the smallest threshold that keeps the budget on the past."""
-    past, fleet = both.past, both.case.fleet
-    healthy, order = past.healthy, np.lexsort((past.ts, past.codes))
+    past, case, fleet = both.past, both.case, both.case.fleet
+    trained_on = case.past.codes_of([*case.split.train, *case.split.validation])
+    healthy, order = past.healthy & np.isin(past.codes, trained_on), np.lexsort((past.ts, past.codes))
     days = len(vehicle_days(past.codes[order], past.ts[order], healthy[order], fleet.ticks_per_day))
     lowest = scored[0].min(initial=0.0)
     old, new = ((score - lowest + 1).astype(np.float32) for score in scored)
@@ -99,9 +100,8 @@ def at_budget(both: Both, scored: Scored, budget: float) -> Played:
 
 
 def _validation(both: Both, alarm: NDArray[np.bool_]) -> Decided:
-    past, names = both.past, both.case.past.names
-    judged = set(both.case.split.validation)
-    own = np.isin(past.codes, [code for code, name in enumerate(names) if name in judged])
+    past, case = both.past, both.case
+    own = np.isin(past.codes, case.past.codes_of(case.split.validation))
     return Decided(past.codes, past.ts, past.warm & alarm, past.warm, past.health, []).take(own)
 
 
@@ -160,7 +160,7 @@ def naive_adaptive(both: Both) -> Scored:
     readings; after burn-in a reading weighs max(1/n, 1/150), no gate.
     """
     case, past = both.case, both.past
-    fitted = np.isin(past.codes, [code for code, who in enumerate(case.past.names) if who in set(case.split.train)])
+    fitted = np.isin(past.codes, case.past.codes_of(case.split.train))
     noise = noise_covariance(past.z, past.codes, fitted & (past.health == HEALTHY))
     precision: Floats = np.linalg.inv(shrunk(noise)).astype(np.float64)
     old, new = (_log_distance(seen.evidence, precision) for seen in (past, both.test))
@@ -193,7 +193,7 @@ def label_term_alone(both: Both) -> Scored:
     """What confirmed faults looked like, and nothing else: the product's label term, neither lessened nor capped."""
     past, case = both.past, both.case
     signals = past.evidence.shape[1]
-    fitted = np.isin(past.codes, [code for code, who in enumerate(case.past.names) if who in set(case.split.train)])
+    fitted = np.isin(past.codes, case.past.codes_of(case.split.train))
     ill = np.isin(past.codes, [fault.code for fault in case.past.faults])
     faulty = past.warm & (past.health == FAULT)
     evidence = Evidence(

@@ -20,7 +20,8 @@ from training.history import History, Split
 
 
 class Case(NamedTuple):
-    """One split or seed: `past` holds the vehicles of `split.train` and `split.validation`, `test` the judged ones."""
+    """One split or seed: `past` holds the vehicles of `split.train` and `split.validation`, and others that only belong
+    to their cohorts, `test` the judged ones."""
 
     fleet: Fleet
     past: History

@@ -36,9 +36,9 @@ def simulated_past(config: SimulationConfig, seed: int) -> Past:
 
 
 def divided(past: Past, config: SimulationConfig, seed: int) -> Case:
-    """Training on 40 + 20 % of the vehicles up to the end of the history; all vehicles go on afterwards, as they would
-    live (a cohort needs its members), and the other 40 %, with those that came later, are judged: `judged` takes the
-    part of a row that is theirs."""
+    """Training on 40 + 20 % of the vehicles up to the end of the history, beside all others, and all vehicles go on
+    afterwards, as they would live (a cohort needs its members). The other 40 %, with those that came later, are judged:
+    `judged` takes the part of a row that is theirs."""
     at = config.train_until_ms - 1
     known = known_at(past.fleet, past.batch, past.events, past.labels, at)
     order = np.random.default_rng(seed).permutation(np.array(known.names, dtype=object))
@@ -47,7 +47,7 @@ def divided(past: Past, config: SimulationConfig, seed: int) -> Case:
     test = make_history(past.fleet, later, past.events, past.labels, [])
     newcomers = sorted(set(test.names) - set(known.names))
     split = Split(order[:a].tolist(), order[a:b].tolist(), [*order[b:].tolist(), *newcomers])
-    return Case(past.fleet, known.of([*split.train, *split.validation]), split, test, seed)
+    return Case(past.fleet, known, split, test, seed)
 
 
 def _as_init_would(fleet: Fleet, history: Path) -> Fleet:
@@ -67,12 +67,6 @@ def judged(case: Case, line: Line) -> Line:
     """The part of a row that belongs to the judged vehicles."""
     if line.played is None:
         return line
-    decided = line.played.decided
-    chosen = set(case.split.test)
-    codes = [code for code, who in enumerate(case.test.names) if who in chosen]
-    rows = np.isin(decided.codes, codes)
-    part = decided.take(rows)._replace(
-        faults=[fault for fault in decided.faults if fault.code in set(codes)],
-        shifts=[shift for shift in decided.shifts if shift.code in set(codes)],
-    )
-    return line._replace(played=line.played._replace(decided=part, level=line.played.level[rows]))
+    decided, codes = line.played.decided, case.test.codes_of(case.split.test)
+    level = line.played.level[np.isin(decided.codes, codes)]
+    return line._replace(played=line.played._replace(decided=decided.of(codes), level=level))
