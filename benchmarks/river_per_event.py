@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from river import stats
 
 from anomaly.engine.frame import MOST_AWAY
-from anomaly.engine.layout import AHEAD, BINS, CLOSED, LEAST, MIN_READINGS, MIN_VEHICLES, RECENT, SHIFTS, SIZES
+from anomaly.engine.layout import AHEAD, BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, RECENT, SHIFTS, SIZES
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from benchmarks.closed_form import score_of
@@ -106,7 +106,7 @@ class _Cohort:
         self.sizes.pop(period - RECENT, None)
         self.scales.pop(period - CLOSED, None)
         if len(sizes) >= MIN_READINGS:
-            self.scales[period + 2] = np.maximum(_passed(np.array(sizes)), LEAST).tolist()
+            self.scales[period + 2] = _scale(np.array(sizes)).tolist()
 
 
 def _quantiles(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
@@ -117,13 +117,12 @@ def _quantiles(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
     return np.asarray(places + 1.0 - (seen[rows, places] - wanted) / np.maximum(inside, 1))
 
 
-def _passed(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The size [signals] that a tenth of the vehicles passes, and one more, by their `sizes` [n, signals] of RECENT
-    periods; those of an eighth lie evenly in it."""
-    above = 0.1 * len(sizes) + RECENT
+def _scale(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The size [signals] that a tenth of the vehicles passes and two more, by their `sizes` [n, signals] of RECENT
+    periods, 1 at least; those of an eighth lie evenly in it."""
     eighths = np.minimum((8 * sizes).astype(np.int64), SIZES - 1)
     counts = np.stack([np.bincount(column, minlength=SIZES) for column in eighths.T])
-    return 0.125 * _quantiles(counts, 1.0 - above / len(sizes))
+    return np.maximum(0.125 * _quantiles(counts, 0.9 - 2 * RECENT / len(sizes)), 1.0)
 
 
 class _Vehicle:

@@ -18,6 +18,7 @@ SMALLEST_REGIME = 20
 ROUNDS = 50
 """Of backfitting: enough where one reading in ten of a vehicle is in another regime than most."""
 SMALLEST_USUAL = 1e-6
+"""Of a signal that says nothing evidence is 0, and is divided by this."""
 LEAST_SPREAD = 0.01
 """Vehicles differ by a tenth of a healthy spread at least, as variance: what is new to the fleet, such as a season that
 no history has shown, is then not taken for noise of the burn-in, and the vehicle's own baseline holds it."""

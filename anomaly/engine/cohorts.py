@@ -196,7 +196,7 @@ class CohortTable:
         if merged is not None:
             self._take(merged)
         period = self.awaited
-        known, medians = self.arrays[2:4], np.zeros((len(self), self._signals), np.float32)
+        known, medians = (self.arrays.shift, self.arrays.scale), np.zeros((len(self), self._signals), np.float32)
         before = [array.copy() for array in known]
         self._change(period + 1 - layout.CLOSED)
         shift_cohorts(period, self.arrays, medians)

@@ -31,7 +31,7 @@ class FrameArrays(NamedTuple):
     mean: NDArray[np.float64]
     inv_sd: NDArray[np.float64]
     slope: NDArray[np.float64]
-    in_usual: NDArray[np.float32]
+    inv_usual: NDArray[np.float32]
     prior: NDArray[np.float32]
     gain: NDArray[np.float32]
     burn_in: int
@@ -162,7 +162,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
             mean=np.array(self.mean, np.float64).reshape(regimes, signals),
             inv_sd=1.0 / np.array(self.sd, np.float64).reshape(regimes, signals),
             slope=np.array(self.slope, np.float64).reshape(regimes, fields if self.slope else 0, signals),
-            in_usual=1.0 / np.array(self.usual, np.float32),
+            inv_usual=1.0 / np.array(self.usual, np.float32),
             prior=np.array(self.prior, np.float32),
             gain=np.array(self.gain, np.float32).reshape(signals, signals),
             burn_in=self.burn_in,

@@ -48,10 +48,9 @@ NOW, HEARD, AHEAD_SLOT, AHEAD_TS, AHEAD_RUN, LOOK, CLOCK = 0, 1, 2, 3, 4, 5, 6
 
 # A cohort keeps 10 periods in 241 bins of 0.1 and uses the last 7 closed ones; a reading counts for the open period and
 # the 2 after it; of 8 periods the shift is known. In 40 more bins, each an eighth of what is usual, it keeps how large
-# the evidence of a signal is, once a vehicle and period, and uses the last 3 closed ones; what that makes of evidence
-# is 1 / 0.6 of it at most.
+# the evidence of a signal is, once a vehicle and period, and uses the last 3 closed ones.
 PERIODS, BINS, CLOSED, AHEAD, SHIFTS = 10, 241, 7, 2, 8
-SIZES, RECENT, LEAST = 40, 3, F4(0.6)
+SIZES, RECENT = 40, 3
 
 # What stands in `calendar`: the open period, the one that it began with, the last one that is merged, the last one that
 # was given out, readings that came too late to count; then, for each of WATCHED periods, how many vehicles reached it,

@@ -27,7 +27,6 @@ from anomaly.engine.layout import (
     F4,
     FIRST,
     LATE,
-    LEAST,
     MERGED,
     MIN_READINGS,
     MIN_VEHICLES,
@@ -169,8 +168,8 @@ def count_sizes(slot: int, cohort: int, here: int, frame: FrameArrays, state: St
     before it had two time constants to gather."""
     if F4(state.i4[slot, COUNT] - frame.burn_in) * frame.weight < F4(2.0):
         return
-    for j in range(frame.in_usual.shape[0]):
-        size = abs(state.f4[slot, state.at.evidence + j]) * frame.in_usual[j] * F4(8.0)
+    for j in range(frame.inv_usual.shape[0]):
+        size = abs(state.f4[slot, state.at.evidence + j]) * frame.inv_usual[j] * F4(8.0)
         cohorts.histogram[cohort, here % PERIODS, j, BINS + np.int64(min(size, F4(SIZES - 1)))] += 1
 
 
@@ -221,17 +220,15 @@ def quartiles(cohort: int, j: int, period: int, cohorts: Cohorts) -> tuple[np.fl
 
 
 @part
-def size_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> np.float32:
-    """The scale of signal j's evidence in the RECENT periods up to `period`: the size that one vehicle in ten passes,
-    and one more, so that of a small cohort one with a fault does not hide itself; beside the usual size, LEAST at
-    least; 1 where too few vehicles are known. Inside a bin they count as spread evenly."""
+def scale_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> np.float32:
+    """The size of evidence of signal j that one vehicle in ten passes in the RECENT periods up to `period`, and two
+    more, so that of a small cohort those with a fault do not hide themselves: beside the usual size, 1 at least. Inside
+    a bin they count as spread evenly."""
     total = np.int64(0)
     for p in range(period - RECENT + 1, period + 1):
         for b in range(BINS, BINS + SIZES):
             total += np.int64(cohorts.histogram[cohort, p % PERIODS, j, b])
-    if total < MIN_READINGS:
-        return F4(1.0)
-    above = F4(0.1) * F4(total) + F4(RECENT)
+    above = F4(0.1) * F4(total) + F4(2 * RECENT)
     b = BINS + SIZES
     more = F4(0.0)
     while above >= F4(0.0) and b > BINS:
@@ -242,7 +239,7 @@ def size_of(cohort: int, j: int, period: int, cohorts: Cohorts) -> np.float32:
         more = F4(count)
         above -= more
     size = F4(b - BINS) - above / max(more, F4(1.0))
-    return max(size * F4(0.125), LEAST)
+    return max(size * F4(0.125), F4(1.0))
 
 
 @kernel
@@ -267,7 +264,7 @@ def shift_cohorts(period: int, cohorts: Cohorts, medians: NDArray[np.float32]) -
                 shift = shift if shift != F4(0.0) else NONE_KNOWN
             medians[cohort, j] = median
             cohorts.shift[cohort, (period + 2) % SHIFTS, j] = shift
-            scale = size_of(cohort, j, period, cohorts) if enough else F4(1.0)
+            scale = scale_of(cohort, j, period, cohorts) if enough else F4(1.0)
             cohorts.scale[cohort, (period + 2) % SHIFTS, j] = scale
             for b in range(BINS + SIZES):
                 cohorts.histogram[cohort, free, j, b] = 0

@@ -112,14 +112,14 @@ class Cohort:
         """What evidence of signal j is divided by in `period`."""
         sizes = _summed([self.sizes.get((p, j), {}) for p in range(period - 1 - RECENT, period - 1)])
         total = sum(sizes.values())
-        if self._few(period) or total < MIN_READINGS:
+        if self._few(period):
             return 1.0
-        above = 0.1 * total + RECENT
+        above = 0.1 * total + 2 * RECENT
         for eighth in sorted(sizes, reverse=True):
             if above < sizes[eighth]:
-                return max((eighth + 1 - above / sizes[eighth]) / 8, 0.6)
+                return max((eighth + 1 - above / sizes[eighth]) / 8, 1.0)
             above -= sizes[eighth]
-        raise AssertionError("there are more than a tenth")
+        return 1.0
 
     def count(self, j: int, period: int, place: float) -> None:
         """One more reading of signal j at `place`, in spreads."""

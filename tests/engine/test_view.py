@@ -61,7 +61,6 @@ def test_evidence_is_worth_less_where_that_of_the_cohort_is_large_and_the_shares
     by = before.features[-1, :3] / after.features[-1, :3]
     assert (by[0] > 2.0) == divided
     assert (by[1:] < 1.3).all()
-    assert (by[1:] >= 0.6 - 1e-6).all()
     np.testing.assert_array_equal(after.features[: 30 * 30], before.features[: 30 * 30])
     np.testing.assert_allclose(scaling.shares("v29"), after.evidence.share[-1], rtol=1e-5)
 
