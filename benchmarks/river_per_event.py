@@ -105,7 +105,7 @@ class _Cohort:
         sizes = [size for p in range(period - RECENT + 1, period + 1) for size in self.sizes.get(p, ())]
         self.sizes.pop(period - RECENT, None)
         self.scales.pop(period - CLOSED, None)
-        if len(sizes) >= MIN_READINGS:
+        if sizes:
             self.scales[period + 2] = _scale(np.array(sizes)).tolist()
 
 

@@ -37,7 +37,7 @@ def backtest_river(fleet: Fleet, frame: Frame, name: str, history: History, spli
     rank = rank_within(codes)
     warm = rank >= frame.burn_in
     held_out = split.test or split.validation
-    fitted = np.isin(codes, [code for code, who in enumerate(history.names) if who not in set(held_out)])
+    fitted = ~np.isin(codes, history.codes_of(held_out))
     if split.blocked:
         fitted = ~history.after(split.cuts(history))
     healthy = fitted & warm & (health == HEALTHY)

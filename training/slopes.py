@@ -29,7 +29,7 @@ def slopes(values: Floats, away: Floats, codes: NDArray[np.int64], regime: NDArr
     for j in range(signals if fields else 0):
         there = np.isfinite(values[:, j])
         own, place = regime[there], codes[there] * regimes + regime[there]
-        x, steps = (centred(each[there], place) for each in (values[:, j, None], away))
+        x, steps = (_centred(each[there], place) for each in (values[:, j, None], away))
         spread = float(x.std()) or 1.0
         common = _ridge(steps, x[:, 0] / spread, np.zeros(fields), COMMON_SLOPE)
         for r in range(regimes):
@@ -44,7 +44,7 @@ def _ridge(steps: Floats, x: Floats, center: Floats, spread: float) -> Floats:
     return np.asarray(np.linalg.solve(steps.T @ steps + prior, steps.T @ x + prior @ center))
 
 
-def centred(values: Floats, place: NDArray[np.int64]) -> Floats:
+def _centred(values: Floats, place: NDArray[np.int64]) -> Floats:
     """The columns of `values` less the mean of all rows at the same place."""
     cells = int(place.max(initial=-1)) + 1
     count = np.maximum(np.bincount(place, minlength=cells), 1)

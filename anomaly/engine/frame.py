@@ -81,7 +81,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     `slope[r][c]` is what a spread of regime signal c, away from center r, does to the signals there, in their healthy
     spreads (empty: nothing). Beyond MOST_AWAY spreads it does no more.
     `usual[j]` is the size of evidence of signal j that one reading in ten passes in the history. Where one vehicle in
-    ten of a cohort passes s times as much, models are given evidence over s (empty: as it is).
+    ten of a cohort, and two more, pass s > 1 times as much, models are given evidence over s (empty: as it is).
     """
 
     signals: tuple[str, ...]

@@ -18,11 +18,9 @@ from training.frame import fit_frame, normalised, usual_evidence
 from training.history import History, split_vehicles
 
 
-def fitted(history: History, limits: str = "", cohort: str = "") -> Frame:
-    """The frame of a history; `limits` are of signal a, `cohort` is of the context."""
-    text = FLEET.replace("[signals.a]", f"[signals.a]\n{limits}").replace("[context]", f"[context]\n{cohort}")
-    text = text.replace("cycles", "s") if cohort else text
-    fleet = settings.parse(text, Fleet, "fleet.toml")
+def fitted(history: History, limits: str = "") -> Frame:
+    """The frame of a history; `limits` are of signal a."""
+    fleet = settings.parse(FLEET.replace("[signals.a]", f"[signals.a]\n{limits}"), Fleet, "fleet.toml")
     values = history.batch.values.astype(np.float64)
     return fit_frame(fleet, values, history.codes, history.health == HEALTHY, 0)
 

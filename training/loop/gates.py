@@ -137,17 +137,13 @@ def _cohorts(fleet: Fleet, history: History, old: Decided, new: Decided) -> Iter
     columns = [history.batch.context[field].take(last) for field in fields]
     names = ["/".join(str(column[place]) for column in columns) for place in range(len(last))]
     for name in sorted(set(names)):
-        own = np.array([one == name for one in names])
-        if own.sum() >= SMALLEST_COHORT:
+        own = np.array([code for code, one in enumerate(names) if one == name])
+        if len(own) >= SMALLEST_COHORT:
             yield Cohort(name=name, champion=headline(_of(old, own), fleet), challenger=headline(_of(new, own), fleet))
 
 
-def _of(past: Decided, chosen: NDArray[np.bool_]) -> Decided:
-    return past.take(chosen[past.codes])._replace(
-        faults=[fault for fault in past.faults if chosen[fault.code]],
-        shifts=[shift for shift in past.shifts if chosen[shift.code]],
-        cohorts=[alarm for alarm in past.cohorts if chosen[alarm.codes].any()],
-    )
+def _of(past: Decided, own: NDArray[np.int64]) -> Decided:
+    return past.of(own)._replace(cohorts=[alarm for alarm in past.cohorts if np.isin(alarm.codes, own).any()])
 
 
 def _canaries(fleet: Fleet, history: History, old: Decided, new: Decided) -> Canaries:

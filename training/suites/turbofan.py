@@ -163,7 +163,7 @@ def _world(fleet: Fleet, history: History, number: int, rng: np.random.Generator
     place = history.batch.values[:, None, signals:].astype(np.float64)
     regime = (((place - arrays.center) * arrays.inv_scale) ** 2).sum(axis=2).argmin(axis=1)
     spread = 1.0 / arrays.inv_sd
-    is_test = np.isin(history.codes, [code for code, who in enumerate(history.names) if who in set(split.test)])
+    is_test = np.isin(history.codes, history.codes_of(split.test))
     return World(fleet, history, split, np.flatnonzero((spread != 1).any(axis=0)), spread[regime], is_test, rng)
 
 

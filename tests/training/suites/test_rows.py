@@ -105,9 +105,8 @@ def test_what_a_row_shows_on_validation_is_of_validation_vehicles() -> None:
     both = look(made, train_and_test(made)[1].frame)
     silent = np.zeros(len(both.test.ts))
     for part, false_alarms in ((made.split.train, False), (made.split.validation, True)):
-        codes = [code for code, name in enumerate(made.past.names) if name in part]
         loud = np.zeros(len(both.past.ts))
-        loud[np.flatnonzero(both.past.healthy & np.isin(both.past.codes, codes))[0]] = 5.0
+        loud[np.flatnonzero(both.past.healthy & np.isin(both.past.codes, made.past.codes_of(part)))[0]] = 5.0
         assert (at_budget(both, (loud, silent), 5.0).validation > 0.0) == false_alarms
 
 
