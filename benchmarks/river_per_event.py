@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from river import stats
 
 from anomaly.engine.frame import MOST_AWAY
-from anomaly.engine.layout import AHEAD, BINS, CLOSED, MIN_READINGS, MIN_VEHICLES, RECENT, SHIFTS, SIZES
+from anomaly.engine.layout import (
+    AHEAD,
+    BINS,
+    CLOSED,
+    MIN_READINGS,
+    MIN_VEHICLES,
+    MOST_UNCONFIRMED,
+    RECENT,
+    SHIFTS,
+    SIZES,
+)
 from anomaly.engine.model import Model
 from anomaly.fleet import Fleet
 from benchmarks.closed_form import score_of
@@ -129,11 +139,11 @@ class _Vehicle:
     """River's statistics of one vehicle."""
 
     __slots__ = ("baseline", "before", "burned", "count", "equal", "evidence", "ewm", "gap", "gaps", "last",
-                 "last_ts", "line", "mark", "open", "q", "silent", "wide")  # fmt: skip
+                 "last_ts", "line", "mark", "open", "q", "raised", "silent", "wide")  # fmt: skip
 
     def __init__(self, signals: int, q: float) -> None:
         self.count, self.last_ts, self.line, self.q = 0, -1, -1, q
-        self.open, self.gap, self.gaps = False, 0, False
+        self.open, self.gap, self.gaps, self.raised = False, 0, False, 1.0
         self.last: list[float] = [math.nan] * signals
         self.equal, self.silent = [0] * signals, [0] * signals
         self.burned = [stats.Mean() for _ in range(signals)]
@@ -358,7 +368,7 @@ class RiverPerEvent:
         """Threshold, alarm, learning of the threshold, episode."""
         model = self._model
         policy, q = model.policy, vehicle.q
-        threshold = model.k * min(max(q / model.q_fleet, policy.low), policy.high)
+        threshold = model.k * min(max(q / model.q_fleet, policy.low), policy.high) * vehicle.raised
         if score < policy.gate * q:
             q *= math.exp(policy.rate * (policy.quantile if score > q else policy.quantile - 1.0))
             vehicle.q = min(max(q, model.q_fleet * policy.low), model.q_fleet * policy.high)
@@ -368,6 +378,8 @@ class RiverPerEvent:
         if vehicle.open:
             vehicle.gap += 1
             vehicle.open = vehicle.gap < self._fleet.alerts.gap
+            if not vehicle.open:
+                vehicle.raised = min(vehicle.raised * policy.raised, policy.raised**MOST_UNCONFIRMED)
         return False
 
 

@@ -125,9 +125,17 @@ def _explained(found: Explained, unit: TimeUnit) -> str:
         lines.append("  in maintenance: no alarm, nothing learned")
     if found.fault_confirmed:
         lines.append("  a fault is confirmed: nothing learned until it is fixed")
+    if found.unconfirmed:
+        lines.append(
+            f"  {_times(found.unconfirmed)} it alarmed and no fault was confirmed: its threshold is higher for that"
+        )
     lines.append("  share of the score: actual against expected (= fleet in this regime + cohort + its own)")
     lines += [f"    {part.share:4.0%} {_part(part)}" for part in found.signals]
     return "\n".join(lines)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _part(part: SignalPart) -> str:

@@ -238,16 +238,16 @@ class Engine:
 
     def _outcome(self, readings: Readings, made: _Made, applied: int, told: Sequence[Unheard]) -> Outcome:
         decisions = self._decisions(readings.slots, made)
-        observed = made.observed
+        observed, settled = made.observed, made.settled
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(made.settled, readings.slots, self._state.arms),
+            episodes=arrays.episodes(settled, readings.slots, self._state.arms),
             evidence=evidence(decisions, observed, self._arms, self._arrays),
             applied=self._chain.applied(observed, applied),
             status=observed.status,
             masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
-            silences=silences(readings, made.settled, told, self._state, self._policies),
-            shadows=shadows(readings.slots, decisions, observed, self._state, self._shadowed),
+            silences=silences(readings, settled, told, self._state, self._policies),
+            shadows=shadows(readings.slots, decisions, observed, settled.unconfirmed, self._state, self._shadowed),
             features=observed.features,
             merged=self._merged,
         )

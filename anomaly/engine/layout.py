@@ -18,8 +18,8 @@ LAST_TS, RESTARTED, START, LAST, PEAK, SENSOR_START, SENSOR_LAST, SHIFT_START = 
 COUNT, HEAD, COHORT, ALARMS, SENSOR_ALARMS = 16, 17, 18, 19, 20
 TOP, RHYTHM = 21, 22
 GAP, SENSOR_GAP = 46, 47
-REGIME, RUN, FLAGS, MAINTENANCE = 96, 97, 98, 99
-HEADER_BYTES = 100
+REGIME, RUN, FLAGS, MAINTENANCE, UNCONFIRMED = 96, 97, 98, 99, 100
+HEADER_BYTES = 104
 
 # Bits of FLAGS: a fault is confirmed, some signals learn their baseline again, the running episode is of kind born_ill,
 # a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are,
@@ -41,6 +41,7 @@ BORN_FROM = 10  # the first reading at which a vehicle can be found born ill
 MISSING, RANGE, STEP, STUCK, DROPOUT, REASONS = 1, 2, 3, 4, 5, 7
 STRANGE = 6  # no reason of a value: readings in a regime that training has not seen, counted beside them
 WIDER = F4(1.5)  # what the thresholds of such a reading are multiplied by
+MOST_UNCONFIRMED = 5  # of a vehicle's fault episodes that ended without a confirmed fault, so many raise its threshold
 
 # What stands in `clock`: event time, vehicles heard, then the reading too far ahead: its slot, time, times in a row;
 # and the event time at which silent vehicles are looked for again.
@@ -227,6 +228,7 @@ class Policies(NamedTuple):
     up: NDArray[np.float32]
     down: NDArray[np.float32]
     gate: NDArray[np.float32]
+    raised: NDArray[np.float32]
     model: NDArray[np.int64]
     k_abrupt: NDArray[np.float32]
     k_born_ill: NDArray[np.float32]
@@ -234,8 +236,8 @@ class Policies(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What `settle` fills in, one row a reading; then the changes of episodes, at most eight a reading,
-    and those of silences, at most two a reading; the numbers of both are in `counts` int64[2]."""
+    """What `settle` fills in, one row a reading (`unconfirmed` as it was there); then the changes of episodes, at most
+    eight a reading, and those of silences, at most two a reading; the numbers of both are in `counts` int64[2]."""
 
     score: NDArray[np.float32]
     threshold: NDArray[np.float32]
@@ -244,6 +246,7 @@ class Settled(NamedTuple):
     kinds: NDArray[np.uint16]
     start: NDArray[np.int64]
     nth: NDArray[np.int64]
+    unconfirmed: NDArray[np.uint8]
     change_row: NDArray[np.int64]
     change_kind: NDArray[np.uint8]
     change: NDArray[np.uint8]

@@ -24,8 +24,8 @@ class Scorer(Protocol):
 class ThresholdPolicy(NamedTuple):
     """How a vehicle's own threshold moves; the formula is in `anomaly.thresholds.adaptive`.
 
-    `bound` is the largest relative distance from the fleet's threshold, `rate` the step of ln q at one reading,
-    `gate` the multiple of q above which nothing is learned (inf: no gate), `quantile` the one that q tracks.
+    `bound` is the largest relative distance that q takes it from the fleet's threshold, `rate` the step of ln q at one
+    reading, `gate` the multiple of q above which nothing is learned (inf: no gate), `quantile` the one that q tracks.
     """
 
     bound: float
@@ -42,6 +42,11 @@ class ThresholdPolicy(NamedTuple):
     def high(self) -> float:
         """Largest factor of the fleet's threshold."""
         return 1.0 + self.bound
+
+    @property
+    def raised(self) -> float:
+        """What each fault episode that ended without a confirmed fault multiplies the vehicle's threshold by."""
+        return 1.0 + 2.0 * self.bound if math.isfinite(self.bound) else 1.0
 
     @classmethod
     def from_adaptation(cls, adaptation: float) -> ThresholdPolicy:

@@ -13,7 +13,7 @@ from anomaly.engine.frame import Frame
 from anomaly.errors import StateError
 from anomaly.telemetry.text import Text
 
-VERSION = 7
+VERSION = 8
 """1 to 3 were never released."""
 Waiting = Sequence[tuple[Any, ...]]
 """Events that wait, as tuples of the fields of `anomaly.engine.events.Event`."""

@@ -30,6 +30,7 @@ from anomaly.engine.layout import (
     IN_PARTIAL,
     LOOK_AHEAD,
     MISSING,
+    MOST_UNCONFIRMED,
     MOVED,
     NEVER,
     RETIRED,
@@ -39,6 +40,7 @@ from anomaly.engine.layout import (
     SHIFTED,
     SILENT,
     STIRRED,
+    UNCONFIRMED,
     UNSEEN,
     WIDER,
     Episode,
@@ -66,6 +68,16 @@ def adapt(q: np.float32, score: np.float32, arm: int, policies: Policies) -> np.
         q = q * (policies.up[arm] if score > q else policies.down[arm])
         q = min(max(q, policies.q_fleet[arm] * policies.low[arm]), policies.q_fleet[arm] * policies.high[arm])
     return q
+
+
+@kernel
+def own_factor(q: np.float32, unconfirmed: int, arm: int, policies: Policies) -> np.float32:
+    """What the fleet's threshold is multiplied by for a vehicle with the quantile q, of whose fault episodes so many
+    went by themselves and without a confirmed fault: what alarms often for nothing has to show more."""
+    factor: np.float32 = min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+    for _ in range(unconfirmed):
+        factor *= policies.raised[arm]
+    return factor
 
 
 @rare
@@ -246,8 +258,10 @@ def settle(
         score, threshold = scores[i], policies.k[arm]
         warm = observed.status[i] == 0
         judged = note & IN_MAINTENANCE == 0
+        running = state.i4[slot, FAULT_EPISODE.alarms] > 0 and state.u1[slot, FLAGS] & BORN == 0
+        out.unconfirmed[i] = 0 if note & IN_FAULT else state.u1[slot, UNCONFIRMED]
         if warm:
-            threshold *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+            threshold *= own_factor(q, int(out.unconfirmed[i]), arm, policies)
         wider = WIDER if note & UNSEEN else F4(1.0)
         threshold *= wider
         born_line, abrupt_line = policies.k_born_ill[arm] * wider, policies.k_abrupt[arm] * wider
@@ -298,6 +312,9 @@ def settle(
         if run >= lasting > 0 and note & IN_FAULT == 0:
             shifted = True
             changes = shift(i, slot, frame, state, changes, out)
+        went = running and not shifted and note & IN_FAULT == 0 and state.i4[slot, FAULT_EPISODE.alarms] == 0
+        unconfirmed = int(out.unconfirmed[i]) + (1 if went else 0)
+        state.u1[slot, UNCONFIRMED] = np.uint8(min(unconfirmed, MOST_UNCONFIRMED))
         if ill and observed.ill[i] / born_line > level:
             score, threshold = observed.ill[i], born_line
         if abrupt and abrupt_scores[i] / abrupt_line > level:

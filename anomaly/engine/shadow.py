@@ -13,7 +13,7 @@ from anomaly.engine.arrays import policies
 from anomaly.engine.layout import F4, IN_FAULT, IN_MAINTENANCE, UNSEEN, WIDER, Observed, Policies
 from anomaly.engine.model import Arm, Model
 from anomaly.engine.outcome import NO_SHADOWS, Decisions, Kind, Shadows
-from anomaly.engine.settle import adapt
+from anomaly.engine.settle import adapt, own_factor
 from anomaly.engine.state import VehicleState
 
 SHIFT = 1 << int(Kind.LASTING_SHIFT)
@@ -27,6 +27,7 @@ def overshadow(
     scores: NDArray[np.float32],
     arms: NDArray[np.int16],
     observed: Observed,
+    unconfirmed: NDArray[np.uint8],
     own: NDArray[np.float32],
     policies: Policies,
     opened: NDArray[np.int64],
@@ -35,7 +36,7 @@ def overshadow(
     alarm: NDArray[np.bool_],
 ) -> None:
     """Thresholds and alarms of the decided `rows` [m] of a batch, `scores` [m] being their shadow models', `kinds` [m]
-    what the acting model found.
+    what the acting model found; `unconfirmed` is of every reading of the batch, as `Settled` has it.
 
     Each vehicle's own quantile of the shadow's scores learns here, as it would if the shadow acted: from readings in
     no episode that it would have. `own` has that quantile, and in the row `opened` of an arm the readings without alarm
@@ -51,7 +52,7 @@ def overshadow(
         warm = observed.status[i] == 0
         judged = observed.note[i] & IN_MAINTENANCE == 0
         if warm:
-            line *= min(max(q / policies.q_fleet[arm], policies.low[arm]), policies.high[arm])
+            line *= own_factor(q, int(unconfirmed[i]), arm, policies)
         line *= WIDER if observed.note[i] & UNSEEN else F4(1.0)
         threshold[place] = line
         alarm[place] = warm and judged and scores[place] > line
@@ -82,7 +83,12 @@ class Shadowed(NamedTuple):
 
 
 def shadows(
-    slots: NDArray[np.int64], decisions: Decisions, observed: Observed, vehicles: VehicleState, shadowed: Shadowed
+    slots: NDArray[np.int64],
+    decisions: Decisions,
+    observed: Observed,
+    unconfirmed: NDArray[np.uint8],
+    vehicles: VehicleState,
+    shadowed: Shadowed,
 ) -> Shadows:
     """What shadow models say of the decided readings of their vehicles."""
     if all(model is None for model in shadowed.models):
@@ -103,6 +109,7 @@ def shadows(
         scores,
         vehicles.arms,
         observed,
+        unconfirmed,
         vehicles.quantiles,
         shadowed.policies,
         shadowed.opened,

@@ -16,7 +16,8 @@ from anomaly.engine.state import VehicleState
 class VehicleView(NamedTuple):
     """One vehicle's state for people, lists in the order of the signals: `expected` is the sum of what is usual of the
     fleet in this regime, of what its cohort adds and of what is its own, in the signals' units; `evidence` in healthy
-    spreads. `in_maintenance`, `fault_confirmed`: it does not learn; `shift_start`: of a lasting shift without answer.
+    spreads. `in_maintenance`, `fault_confirmed`: it does not learn; `shift_start`: of a lasting shift without answer;
+    `unconfirmed`: fault episodes that ended without a confirmed fault, as many as raise its threshold.
     """
 
     vehicle: str
@@ -34,6 +35,7 @@ class VehicleView(NamedTuple):
     shift_start: int | None
     in_maintenance: bool
     fault_confirmed: bool
+    unconfirmed: int
 
 
 def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> VehicleView:
@@ -65,6 +67,7 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
         shift_start=int(state.i8[slot, layout.SHIFT_START]) if flags & layout.SHIFTED else None,
         in_maintenance=bool(state.u1[slot, layout.MAINTENANCE] > 0),
         fault_confirmed=bool(flags & layout.CONFIRMED),
+        unconfirmed=int(state.u1[slot, layout.UNCONFIRMED]),
     )
 
 

@@ -48,7 +48,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """A decision with all that led to it. `warm` 0..1 is how much of the baseline is the vehicle's own, `missing` how
     many readings it lacks to be warm; `onset` is when the score last rose above what is usual for the vehicle, null
-    where it is not above it; `past` are its readings up to this one, oldest first."""
+    where it is not above it; `unconfirmed` fault episodes that ended without a confirmed fault raise the vehicle's
+    threshold; `past` are its readings up to this one, oldest first."""
 
     vehicle: str
     ts: int
@@ -64,6 +65,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     onset: int | None
     in_maintenance: bool
     fault_confirmed: bool
+    unconfirmed: int
     shift_since: int | None
     signals: list[SignalPart]
     past: list[Moment]
@@ -120,6 +122,7 @@ def _explained(fleet: Fleet, player: Player, vehicle: str, decided: list[_Decide
         onset=_onset(past, usual),
         in_maintenance=view.in_maintenance,
         fault_confirmed=view.fault_confirmed,
+        unconfirmed=view.unconfirmed,
         shift_since=view.shift_start,
         signals=_parts(fleet, view, player.shares(vehicle), batch.values[int(decisions.row[place])]),
         past=past,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from river import base
 
+from anomaly.engine.layout import MOST_UNCONFIRMED
 from anomaly.engine.model import ThresholdPolicy
 from anomaly.errors import ConfigError, StateError
 
-VERSION = 1
+VERSION = 2
 DEFAULT_POLICY = ThresholdPolicy.from_adaptation(0.2)
 
 
@@ -21,7 +22,7 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
 
     A score is an alarm above
 
-        threshold = k * clip(q / q_fleet, 1 - bound, 1 + bound)
+        threshold = k * clip(q / q_fleet, 1 - bound, 1 + bound) * raised ** unconfirmed
 
     where q tracks the `policy.quantile` of the scores on a logarithmic scale, starting at `q_fleet`. After each
     finite score below `gate * q`
@@ -29,8 +30,10 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
         ln q += rate * (1[score > q] - (1 - quantile)),  then q is clipped to q_fleet * (1 -+ bound).
 
     (Stochastic approximation of a quantile: Robbins and Monro 1951, with a constant step.) The bound is the proof
-    that no sequence of scores, however slow its rise, moves the threshold by more than `bound`. Scores that are NaN
-    or infinite change nothing. All arithmetic is in float32, bit-equal to `anomaly.engine.settle`.
+    that no sequence of scores, however slow its rise, moves the threshold by more than `bound`. `unconfirmed` are the
+    episodes of alarms that ended without a confirmed fault, five at most: who follows episodes tells of them with
+    `episode_ended`. Scores that are NaN or infinite change nothing. All arithmetic is in float32, bit-equal to
+    `anomaly.engine.settle`.
 
     Parameters
     ----------
@@ -83,13 +86,18 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
         self._up = np.float32(np.exp(policy.rate * policy.quantile))
         self._down = np.float32(np.exp(-policy.rate * (1.0 - policy.quantile)))
         self._gate = np.float32(policy.gate)
+        self._raised = np.float32(policy.raised)
         self._q = self._q_fleet
+        self._unconfirmed = 0
 
     @property
     def threshold(self) -> float:
         """The score above which there is an alarm, as it is now."""
         with np.errstate(over="ignore"):
-            return float(self._k * min(max(self._q / self._q_fleet, self._low), self._high))
+            factor = min(max(self._q / self._q_fleet, self._low), self._high)
+            for _ in range(self._unconfirmed):
+                factor *= self._raised
+            return float(self._k * factor)
 
     @property
     def q(self) -> float:
@@ -110,6 +118,10 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
             q = self._q * (self._up if value > self._q else self._down)
             self._q = min(max(q, self._q_fleet * self._low), self._q_fleet * self._high)
 
+    def episode_ended(self, confirmed: bool) -> None:
+        """An episode of alarms is over: the threshold rises; if a fault was confirmed, all rises are taken back."""
+        self._unconfirmed = 0 if confirmed else min(self._unconfirmed + 1, MOST_UNCONFIRMED)
+
     def learn_one(self, *args: Any, **learn_kwargs: Any) -> None:
         """Score once, learn the threshold from that score, and let the detector learn unless it is protected."""
         score = self.score_one(*args)
@@ -119,12 +131,12 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
             self.anomaly_detector.learn_one(*args, **learn_kwargs)
 
     def to_state(self) -> dict[str, int | float]:
-        """All that `update` has learned, as plain numbers; the detector's own state is not in it."""
-        return {"version": VERSION, "q": self.q}
+        """All that it has learned, as plain numbers; the detector's own state is not in it."""
+        return {"version": VERSION, "q": self.q, "unconfirmed": self._unconfirmed}
 
     def from_state(self, state: Mapping[str, int | float]) -> None:
         """Go on from what `to_state` gave; StateError, and no change, if it does not fit this threshold."""
-        version, q = state.get("version"), state.get("q", math.nan)
+        version, q, unconfirmed = state.get("version"), state.get("q", math.nan), state.get("unconfirmed", -1)
         if version != VERSION:
             raise StateError(f"threshold state has version {version}, this program reads {VERSION}; update it")
         with np.errstate(over="ignore"):
@@ -135,7 +147,9 @@ class AdaptiveThreshold(base.AnomalyFilter, base.AnomalyDetector):  # type: igno
                 f"threshold state q = {q} is outside the bound of q_fleet = {self.q_fleet}: it belongs to another "
                 f"model; start again from q_fleet"
             )
-        self._q = value
+        if unconfirmed not in range(MOST_UNCONFIRMED + 1):
+            raise StateError(f"threshold state unconfirmed = {unconfirmed} is not one of 0 to {MOST_UNCONFIRMED}")
+        self._q, self._unconfirmed = value, int(unconfirmed)
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:

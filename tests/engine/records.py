@@ -174,7 +174,7 @@ class Vehicle:
         self.fault, self.abrupt, self.sensor = Run(), Run(), Run()
         self.risen: int | None = None
         self.born = self.confirmed = self.grown = False
-        self.maintenance = self.in_a_row = 0
+        self.maintenance = self.in_a_row = self.unconfirmed = 0
         self.shifted: int | None = None
         self.baseline, self.silent, self.equal = [0.0] * signals, [0] * signals, [0] * signals
         self.sums: list[list[float]] = [[] for _ in range(signals)]

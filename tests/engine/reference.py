@@ -293,9 +293,11 @@ class Reference:
         model, policy, checks = self.model, self.model.policy, self.model.checks
         score, threshold, quick = self._score(model.scorer), model.k, self._score(model.abrupt)
         ill, refused, wider = found
+        vehicle.unconfirmed *= not vehicle.confirmed
         born, abrupt = checks.born_ill * wider, checks.abrupt * wider
         if warm:
             threshold *= min(max(vehicle.q / model.q_fleet, policy.low), policy.high)
+            threshold *= (1 + 2 * policy.bound) ** vehicle.unconfirmed
         threshold *= wider
         said, judged = Said(score, threshold, 0, set()), not vehicle.maintenance
         above = warm and judged and score > vehicle.q
@@ -348,6 +350,7 @@ class Reference:
                 self._date(vehicle, kind, change)
             if change == Change.CLOSED:
                 run.alarms = 0
+                vehicle.unconfirmed += kind == Kind.FAULT and not vehicle.confirmed and vehicle.unconfirmed < 5
             if hit and not said.kind:
                 said.kind, said.start, said.nth = kind, run.start, run.alarms
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from anomaly.engine.events import Action, Event
 from anomaly.engine.outcome import Change, Kind
@@ -82,3 +83,28 @@ def test_a_confirmed_fault_is_no_new_normal() -> None:
     outcome = engine.decide(readings([WORN] * 80, start=200))
     assert outcome.decisions.alarm[5:].all()
     assert world.record(engine).baseline == before
+
+
+def test_an_alarm_that_came_to_nothing_raises_the_vehicles_threshold_until_a_fault_is_confirmed() -> None:
+    """A step for each that ends by itself or as a lasting shift, five at most; a confirmed fault takes all back, and
+    ends without a step."""
+    engine, steps = world.engine(text=f"{world.FLEET}lasting_after = 60\n"), []
+    engine.decide(readings([NORMAL] * 20))
+    for place, rows in enumerate([[WORN] * 9 + [NORMAL] * 91] * 6 + [[WORN] * 100]):
+        outcome = engine.decide(readings(rows, start=1_000 * (place + 1)))
+        closed = outcome.episodes.row[
+            (outcome.episodes.kind == Kind.FAULT) & (outcome.episodes.change == Change.CLOSED)
+        ]
+        line = outcome.decisions.threshold
+        steps += [line[row + 1] / line[row] for row in closed.tolist()]
+    assert len(steps) == 7
+    assert steps == pytest.approx([1.2] * 5 + [1.0] * 2, abs=0.03)
+    view = engine.vehicle("v0")
+    assert view is not None
+    assert view.unconfirmed == 5
+    engine.add_events([Event("c", "v0", 8_050, Action.CONFIRM, until=8_050), Event("s", "v0", 8_500)])
+    outcome = engine.decide(readings([NORMAL] * 5 + [WORN] * 45 + [NORMAL] * 50, start=8_000))
+    back = engine.vehicle("v0")
+    assert back is not None
+    assert back.unconfirmed == 0
+    assert outcome.decisions.threshold[4] > 2 * outcome.decisions.threshold[5]

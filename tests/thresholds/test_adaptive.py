@@ -63,6 +63,7 @@ def kernel_policies(policy: ThresholdPolicy) -> Policies:
         up=one(math.exp(policy.rate * policy.quantile)),
         down=one(math.exp(-policy.rate * (1.0 - policy.quantile))),
         gate=one(policy.gate),
+        raised=one(policy.raised),
         model=np.zeros(1, np.int64),
         k_abrupt=one(math.inf),
         k_born_ill=one(math.inf),
@@ -106,6 +107,8 @@ def test_the_engine_alarms_as_the_river_learner_does(adaptation: float) -> None:
         vehicle, row = batch.vehicles[decisions.row[place]], int(decisions.row[place])
         if adaptation == 1.0 or (vehicle not in wrong and not learner.classify(score)):
             learner.update(score)
+        if turns.get(row) == Change.CLOSED:
+            learner.episode_ended(confirmed=False)
         wrong = wrong - {vehicle} if turns.get(row) == Change.CLOSED else wrong | ({vehicle} if row in turns else set())
         moved += learner.q != np.float32(Q_FLEET)
     assert (moved > 100) == (adaptation > 0)
@@ -119,6 +122,19 @@ def test_no_scores_move_the_threshold_beyond_its_bound(scores: list[float], adap
     for score in scores:
         learner.update(score)
         assert abs(learner.threshold / K - 1.0) <= adaptation / 2 + 1e-6
+
+
+def test_an_episode_that_came_to_nothing_raises_the_threshold_a_step_and_a_confirmed_fault_takes_all_back() -> None:
+    """Each by 1 + adaptation, five times at most; a frozen threshold and one without bound do not know of it."""
+    for adaptation, step in ((0.2, 1.2), (0.0, 1.0), (1.0, 1.0)):
+        learner = threshold(adaptation)
+        rises = []
+        for _ in range(7):
+            learner.episode_ended(confirmed=False)
+            rises.append(learner.threshold / K)
+        assert rises == pytest.approx([step**n for n in (1, 2, 3, 4, 5, 5, 5)], rel=1e-6)
+        learner.episode_ended(confirmed=True)
+        assert learner.threshold == threshold(adaptation).threshold
 
 
 def ramp_alarms(adaptation: float) -> int:
@@ -203,14 +219,20 @@ def test_state_goes_on_where_it_was() -> None:
     first, second = threshold(), threshold()
     for score in np.random.default_rng(5).gamma(4.0, 0.25, 300):
         first.update(float(score))
+    first.episode_ended(confirmed=False)
     second.from_state(first.to_state())
     assert second.threshold == first.threshold != threshold().threshold
-    assert first.to_state() == {"version": 1, "q": first.q}
+    assert first.to_state() == {"version": 2, "q": first.q, "unconfirmed": 1}
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
-    [({"version": 2, "q": 1.3}, "version 2"), ({"version": 1, "q": 9.0}, "another model"), ({"version": 1}, "nan")],
+    [
+        ({"version": 3, "q": 1.3}, "version 3"),
+        ({"version": 2, "q": 9.0, "unconfirmed": 0}, "another model"),
+        ({"version": 2}, "nan"),
+        ({"version": 2, "q": Q_FLEET, "unconfirmed": 6}, "unconfirmed = 6"),
+    ],
 )
 def test_state_that_does_not_fit_is_refused(state: dict[str, float], message: str) -> None:
     """A newer version, another model's q and a missing q are refused with the reason, and change nothing."""

@@ -79,7 +79,7 @@ BETTER = Plan(
 HARMFUL = Plan(
     SimulationConfig(name="sample", vehicles=220, days=130, every="12h", start=date(2025, 3, 1), faults=0.05,
                      season=0.2, upkeep=0.2),
-    seed=5,
+    seed=9,
     file=LoopFile(every_days=7.0, quiet_days=0, window_days=45.0, holdout_days=14.0, shadow_days=7.0, min_days=10.0,
                   max_days=25.0, label_delay_days=4.0),
     trained=30,
