@@ -60,7 +60,7 @@ KEYS: dict[str, Key] = {
     "model.abrupt_time_constant": Key("the same, of a second evidence for abrupt faults; 0: none", "state"),
     "model.conformal": Key("which rarities `conformal` averages, among how many readings, and how far back", "state"),
     "threshold.kind": Key("whether each vehicle's threshold adapts", "model"),
-    "threshold.adaptation": Key("how far it adapts: half of this, up or down (see kinds.md); 0: frozen; 1: free", "model"),
+    "threshold.adaptation": Key("how far it adapts: half of this, up or down; 0: frozen; 1: unbounded", "model"),
     "threshold.false_alarms": Key("the budget: false alarms per 1,000 healthy vehicle-days", "model"),
     "threshold.share": Key("parts of the budget for other kinds of alarm than faults; 0: that kind is off", "model"),
     "alerts.gap": Key("readings without alarm that end an episode", "model"),
