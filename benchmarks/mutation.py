@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNELS = ("observe", "settle", "happen", "baseline", "quality")
+KERNELS = ("observe", "settle", "periods", "happen", "baseline", "quality")
 FILES = tuple(f"anomaly/engine/{name}.py" for name in KERNELS)
 TESTS = tuple(
-    f"tests/engine/test_{name}.py" for name in ("happen", "baseline", "quality", "settle", "engine", "mutants")
+    f"tests/engine/test_{name}.py"
+    for name in ("happen", "baseline", "quality", "periods", "settle", "engine", "mutants")
 )
 COPIED = ("anomaly", "tests", "pyproject.toml")
 STATE = {"state", "cohorts", "clock", "quantiles"}

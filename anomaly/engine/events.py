@@ -11,7 +11,8 @@ class Action(IntEnum):
 
     RESTART: the baseline of its signals is learned again. UNDO: the baseline before the restart `undoes` is back.
     BEGIN and END of maintenance: no alarm and no learning between them. CONFIRM a fault that lasted to `until`: no
-    learning until it is over, and nothing at all if the baseline began again since.
+    learning until it is over, and none of that if the baseline began again since; what alarms that came to nothing had
+    raised the threshold by is taken back at any rate.
     ANSWER: a lasting shift is answered, a confirmed fault over. ACCEPT: both, and a restart. RETIRE: silence is meant.
     DISMISS: as ANSWER, and if the vehicle is in alarm since `until` or before, what is normal moves by the evidence.
     """

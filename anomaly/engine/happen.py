@@ -12,6 +12,7 @@ from anomaly.engine.layout import (
     ALARMS,
     ANSWERED,
     BEGAN_AGAIN,
+    BELIEVED,
     BORN,
     CONFIRMED,
     COUNT,
@@ -153,8 +154,10 @@ def happen(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) 
         note = BEGAN_AGAIN
     elif action in (BEGIN, END, RETIRE):
         note = maintain(slot, action, state)
-    elif action == CONFIRM and waiting.until[event] > state.i8[slot, RESTARTED]:
-        state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
+    elif action == CONFIRM:
+        note = BELIEVED
+        if waiting.until[event] > state.i8[slot, RESTARTED]:
+            state.u1[slot, FLAGS] |= np.uint8(CONFIRMED)
     elif action == DISMISS:
         note = dismiss(slot, event, burn_in, state, waiting)
     return note | (ANSWERED if action in (ANSWER, ACCEPT, CONFIRM, DISMISS) else 0)

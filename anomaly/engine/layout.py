@@ -28,7 +28,7 @@ CONFIRMED, PARTIAL, BORN, SHIFTED, SILENT, STIRRED, RETIRED, GROWN = 1, 2, 4, 8,
 
 # Bits of `Observed.note`: what of a reading's moment the second pass has to know.
 IN_MAINTENANCE, IN_FAULT, IN_PARTIAL, BEGAN_AGAIN, ANSWERED, EXCUSED, IN_EPISODE, UNSEEN = 1, 2, 4, 8, 16, 32, 64, 128
-DISMISSED, MOVED = 256, 512
+DISMISSED, MOVED, BELIEVED = 256, 512, 1024
 
 # Bits of `equal`: equal values in a row, whether the last value was near what was expected, and whether the signal
 # jumped alone and is not back yet.

@@ -17,6 +17,7 @@ from anomaly.engine.happen import in_alarm
 from anomaly.engine.layout import (
     ANSWERED,
     BEGAN_AGAIN,
+    BELIEVED,
     BORN,
     DISMISSED,
     EPISODE_BYTES,
@@ -259,7 +260,7 @@ def settle(
         warm = observed.status[i] == 0
         judged = note & IN_MAINTENANCE == 0
         running = state.i4[slot, FAULT_EPISODE.alarms] > 0 and state.u1[slot, FLAGS] & BORN == 0
-        out.unconfirmed[i] = 0 if note & IN_FAULT else state.u1[slot, UNCONFIRMED]
+        out.unconfirmed[i] = 0 if note & BELIEVED else state.u1[slot, UNCONFIRMED]
         if warm:
             threshold *= own_factor(q, int(out.unconfirmed[i]), arm, policies)
         wider = WIDER if note & UNSEEN else F4(1.0)

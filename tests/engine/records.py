@@ -202,6 +202,7 @@ class Vehicle:
             self.maintenance = max(self.maintenance - 1, 0)
         elif event.action in (Action.CONFIRM, Action.ANSWER, Action.ACCEPT):
             over = event.until <= self.restarted
+            self.unconfirmed *= event.action != Action.CONFIRM
             self.confirmed = event.action == Action.CONFIRM and (self.confirmed or not over)
         again = event.action == Action.UNDO or (event.action in (Action.RESTART, Action.ACCEPT) and not superseded)
         if event.action == Action.DISMISS:

@@ -293,7 +293,6 @@ class Reference:
         model, policy, checks = self.model, self.model.policy, self.model.checks
         score, threshold, quick = self._score(model.scorer), model.k, self._score(model.abrupt)
         ill, refused, wider = found
-        vehicle.unconfirmed *= not vehicle.confirmed
         born, abrupt = checks.born_ill * wider, checks.abrupt * wider
         if warm:
             threshold *= min(max(vehicle.q / model.q_fleet, policy.low), policy.high)

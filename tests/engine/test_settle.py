@@ -86,8 +86,8 @@ def test_a_confirmed_fault_is_no_new_normal() -> None:
 
 
 def test_an_alarm_that_came_to_nothing_raises_the_vehicles_threshold_until_a_fault_is_confirmed() -> None:
-    """A step for each that ends by itself or as a lasting shift, five at most; a confirmed fault takes all back, and
-    ends without a step."""
+    """A step for each that ends by itself, five at most, and none for a lasting shift; a fault that is confirmed takes
+    all back, also where it is told of after the repair."""
     engine, steps = world.engine(text=f"{world.FLEET}lasting_after = 60\n"), []
     engine.decide(readings([NORMAL] * 20))
     for place, rows in enumerate([[WORN] * 9 + [NORMAL] * 91] * 6 + [[WORN] * 100]):
@@ -102,9 +102,10 @@ def test_an_alarm_that_came_to_nothing_raises_the_vehicles_threshold_until_a_fau
     view = engine.vehicle("v0")
     assert view is not None
     assert view.unconfirmed == 5
-    engine.add_events([Event("c", "v0", 8_050, Action.CONFIRM, until=8_050), Event("s", "v0", 8_500)])
-    outcome = engine.decide(readings([NORMAL] * 5 + [WORN] * 45 + [NORMAL] * 50, start=8_000))
+    late = Event("c", "v0", 8_050, Action.CONFIRM, until=7_500)
+    engine.add_events([Event("s", "v0", 8_000, signals=(2,)), late])
+    line = engine.decide(readings([NORMAL] * 9, start=8_000)).decisions.threshold
+    assert line[4] > 2 * line[5]
     back = engine.vehicle("v0")
     assert back is not None
     assert back.unconfirmed == 0
-    assert outcome.decisions.threshold[4] > 2 * outcome.decisions.threshold[5]
