@@ -45,7 +45,7 @@ def unlike(merged: Merged, checks: Checks) -> Unlike:
     parts = _parts(medians - usual, scatter, np.array(checks.cohort_spread))
     total = np.nansum(parts, axis=1)
     share = np.nan_to_num(parts) / np.where(total > 0, total, 1.0)[:, None]
-    return Unlike(distances(medians, np.array(checks.cohort_spread)) / checks.cohort, share, usual)
+    return Unlike(_distances(parts) / checks.cohort, share, usual)
 
 
 def distances(medians: Floats, spread: Floats) -> Floats:
@@ -57,7 +57,10 @@ def distances(medians: Floats, spread: Floats) -> Floats:
     that is not the same everywhere, widens S. NaN for a cohort without a signal that FEWEST have.
     """
     usual, scatter = usual_of(medians)
-    parts = _parts(medians - usual, scatter, spread)
+    return _distances(_parts(medians - usual, scatter, spread))
+
+
+def _distances(parts: Floats) -> Floats:
     known = np.isfinite(parts).sum(axis=1)
     mean = np.nansum(parts, axis=1) / np.maximum(known, 1)
     return np.asarray(np.where(known > 0, np.sqrt(mean), np.nan))
@@ -68,9 +71,15 @@ def usual_of(medians: Floats) -> tuple[Floats, Floats]:
     usual, scatter = np.full((2, medians.shape[1]), np.nan)
     enough = np.isfinite(medians).sum(axis=0) >= FEWEST
     if enough.any():
-        usual[enough] = np.nanmedian(medians[:, enough], axis=0)
-        scatter[enough] = 1.4826 * np.nanmedian(np.abs(medians[:, enough] - usual[enough]), axis=0)
+        usual[enough] = _median(medians[:, enough])
+        scatter[enough] = 1.4826 * _median(np.abs(medians[:, enough] - usual[enough]))
     return usual, scatter
+
+
+def _median(values: Floats) -> Floats:
+    """Of each column the median of what is no NaN. On so few cohorts `np.nanmedian` takes fifteen times as long."""
+    ordered, known, columns = np.sort(values, axis=0), np.isfinite(values).sum(axis=0), np.arange(values.shape[1])
+    return np.asarray((ordered[(known - 1) // 2, columns] + ordered[known // 2, columns]) / 2)
 
 
 def _parts(moved: Floats, scatter: Floats, spread: Floats) -> Floats:
