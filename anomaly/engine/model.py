@@ -48,6 +48,11 @@ class ThresholdPolicy(NamedTuple):
         """What each fault episode that ended without a confirmed fault multiplies the vehicle's threshold by."""
         return 1.0 + 2.0 * self.bound if math.isfinite(self.bound) else 1.0
 
+    def factor(self, ratio: float, unconfirmed: int) -> float:
+        """A vehicle's threshold in those of the fleet: its quantile is `ratio` times the fleet's, and so many of its
+        alarms came to nothing."""
+        return min(max(ratio, self.low), self.high) * self.raised**unconfirmed
+
     @classmethod
     def from_adaptation(cls, adaptation: float) -> ThresholdPolicy:
         """The one knob: 0 frozen, 1 without bound and gate."""

@@ -122,7 +122,7 @@ def _explained(fleet: Fleet, player: Player, vehicle: str, decided: list[_Decide
         onset=_onset(past, usual),
         in_maintenance=view.in_maintenance,
         fault_confirmed=view.fault_confirmed,
-        unconfirmed=view.unconfirmed,
+        unconfirmed=view.unconfirmed if arm.model.policy.raised > 1.0 else 0,
         shift_since=view.shift_start,
         signals=_parts(fleet, view, player.shares(vehicle), batch.values[int(decisions.row[place])]),
         past=past,

@@ -130,5 +130,4 @@ def _own(view: VehicleView, model: Model) -> tuple[float | None, float]:
     """The vehicle's own quantile under a model, None where it has none, and the threshold that this gives."""
     quantile = view.quantiles.get(model.digest)
     ratio = (quantile or model.q_fleet) / model.q_fleet
-    factor = min(max(ratio, model.policy.low), model.policy.high)
-    return quantile, model.k * factor if view.warm == 1.0 else model.k
+    return quantile, model.k * model.policy.factor(ratio, view.unconfirmed) if view.warm == 1.0 else model.k

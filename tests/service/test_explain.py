@@ -11,6 +11,7 @@ from anomaly.alerts.picture import level_picture
 from anomaly.errors import DataError
 from anomaly.registry.store import Registry
 from anomaly.service.explain import explain_vehicle
+from anomaly.service.inspect import show_vehicle
 from anomaly.service.replay import Run
 from anomaly.service.rows import read_decisions
 from tests.service.child import score
@@ -79,3 +80,11 @@ def test_the_picture_has_a_dot_an_alarm_and_no_text_of_others(worn: Rig, tmp_pat
     assert drawn.count("<circle") == int(np.sum([bool(kind) for _, _, kind in past]))
     assert "<script>" not in drawn
     assert "onset" in drawn
+
+
+def test_what_is_shown_of_a_vehicle_has_the_threshold_that_its_last_reading_had(worn: Rig) -> None:
+    """To the little that this reading moved it, also where alarms that came to nothing raised it."""
+    for vehicle, unconfirmed in (("v0", 0), ("v1", 0), ("v3", 1)):
+        last, shown = (of(worn.fleet, run_of(worn), vehicle) for of in (explain_vehicle, show_vehicle))
+        assert last.unconfirmed == unconfirmed
+        assert shown.threshold == pytest.approx(last.threshold, rel=0.005)
