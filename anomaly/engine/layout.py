@@ -18,8 +18,8 @@ LAST_TS, RESTARTED, START, LAST, PEAK, SENSOR_START, SENSOR_LAST, SHIFT_START = 
 COUNT, HEAD, COHORT, ALARMS, SENSOR_ALARMS = 16, 17, 18, 19, 20
 TOP, RHYTHM = 21, 22
 GAP, SENSOR_GAP = 46, 47
-REGIME, RUN, FLAGS, MAINTENANCE, UNCONFIRMED = 96, 97, 98, 99, 100
-HEADER_BYTES = 104
+REGIME, RUN, FLAGS, MAINTENANCE = 96, 97, 98, 99
+HEADER_BYTES = 100
 
 # Bits of FLAGS: a fault is confirmed, some signals learn their baseline again, the running episode is of kind born_ill,
 # a lasting shift is not answered yet, silence was raised, a decision changed what the vehicle's next features are,
@@ -90,8 +90,9 @@ class Places(NamedTuple):
     """Where a record's rows of d values begin: float32 columns (baseline, in burn-in its sums; evidence; last value;
     then, if the features are wide, the fast and the slow mean, the variance and the deviation before; then, if abrupt
     faults are looked for, their quick evidence), uint16 columns (equal values in a row, with two bits of jumps;
-    readings in burn-in), a byte column (readings since last seen); the float32 columns of conformal features, first and
-    end; the byte at which the episode of abrupt faults begins; and its bytes in all."""
+    readings in burn-in), a byte column (readings since last seen), the byte that counts alarms which came to nothing
+    (there, as it fills a gap); the float32 columns of conformal features, first and end; the byte at which the episode
+    of abrupt faults begins; and its bytes in all."""
 
     baseline: int
     evidence: int
@@ -104,6 +105,7 @@ class Places(NamedTuple):
     equal: int
     burned: int
     silent: int
+    unconfirmed: int
     conformal: int
     end: int
     abrupt: int
@@ -118,12 +120,13 @@ class Places(NamedTuple):
         quick = first + rows * signals
         equal = 2 * (quick + abrupt * signals)
         silent = 2 * (equal + 2 * signals)
-        conformal = -(-(silent + signals) // 4)
+        unconfirmed = silent + signals
+        conformal = -(-(unconfirmed + 1) // 4)
         end = conformal + (signals * SIGNAL + RING if blocks == STATISTICS else 0)
         last_byte = -(-4 * end // 8) * 8
         record = last_byte + abrupt * EPISODE_BYTES
         rows_at = baseline, evidence, last, fast, slow, variance, before, quick
-        return cls(*rows_at, equal, equal + signals, silent, conformal, end, last_byte, record)
+        return cls(*rows_at, equal, equal + signals, silent, unconfirmed, conformal, end, last_byte, record)
 
 
 class Episode(NamedTuple):

@@ -41,7 +41,6 @@ from anomaly.engine.layout import (
     SHIFTED,
     SILENT,
     STIRRED,
-    UNCONFIRMED,
     UNSEEN,
     WIDER,
     Episode,
@@ -260,7 +259,7 @@ def settle(
         warm = observed.status[i] == 0
         judged = note & IN_MAINTENANCE == 0
         running = state.i4[slot, FAULT_EPISODE.alarms] > 0 and state.u1[slot, FLAGS] & BORN == 0
-        out.unconfirmed[i] = 0 if note & BELIEVED else state.u1[slot, UNCONFIRMED]
+        out.unconfirmed[i] = 0 if note & BELIEVED else state.u1[slot, state.at.unconfirmed]
         if warm:
             threshold *= own_factor(q, int(out.unconfirmed[i]), arm, policies)
         wider = WIDER if note & UNSEEN else F4(1.0)
@@ -315,7 +314,7 @@ def settle(
             changes = shift(i, slot, frame, state, changes, out)
         went = running and not shifted and note & IN_FAULT == 0 and state.i4[slot, FAULT_EPISODE.alarms] == 0
         unconfirmed = int(out.unconfirmed[i]) + (1 if went else 0)
-        state.u1[slot, UNCONFIRMED] = np.uint8(min(unconfirmed, MOST_UNCONFIRMED))
+        state.u1[slot, state.at.unconfirmed] = np.uint8(min(unconfirmed, MOST_UNCONFIRMED))
         if ill and observed.ill[i] / born_line > level:
             score, threshold = observed.ill[i], born_line
         if abrupt and abrupt_scores[i] / abrupt_line > level:

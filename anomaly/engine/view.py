@@ -67,7 +67,7 @@ def view(vehicle: str, slot: int, vehicles: VehicleState, frame: Frame) -> Vehic
         shift_start=int(state.i8[slot, layout.SHIFT_START]) if flags & layout.SHIFTED else None,
         in_maintenance=bool(state.u1[slot, layout.MAINTENANCE] > 0),
         fault_confirmed=bool(flags & layout.CONFIRMED),
-        unconfirmed=int(state.u1[slot, layout.UNCONFIRMED]),
+        unconfirmed=int(state.u1[slot, at.unconfirmed]),
     )
 
 
