@@ -313,8 +313,8 @@ def settle(
             shifted = True
             changes = shift(i, slot, frame, state, changes, out)
         went = running and not shifted and note & IN_FAULT == 0 and state.i4[slot, FAULT_EPISODE.alarms] == 0
-        unconfirmed = int(out.unconfirmed[i]) + (1 if went else 0)
-        state.u1[slot, state.at.unconfirmed] = np.uint8(min(unconfirmed, MOST_UNCONFIRMED))
+        if went or note & BELIEVED:
+            state.u1[slot, state.at.unconfirmed] = np.uint8(min(int(out.unconfirmed[i]) + went, MOST_UNCONFIRMED))
         if ill and observed.ill[i] / born_line > level:
             score, threshold = observed.ill[i], born_line
         if abrupt and abrupt_scores[i] / abrupt_line > level:
