@@ -36,6 +36,7 @@ GOALS = {
     "wide": _rate("the same, wide (60 features, PCA)", 0.8e6, 2e6),
     "river-default": Goal("against River per event, default", "x", 25, 50),
     "river-wide": Goal("against River per event, wide", "x", 40, 60),
+    "checked": Goal("with cohorts and checks: share of the engine's speed without, default", "%", 80, 90),
     "forest": _rate("isolation forest of 100 trees, wide", 250e3, 450e3),
     "autoencoder": _rate("autoencoder 60-16-4-16-60", 0.8e6, 2e6),
     "arrow": _rate("Arrow IPC input, default", 2.5e6, 5e6),

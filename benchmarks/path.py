@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.goals import Row
-from benchmarks.stream import Feed, Mix, as_arrays, as_arrow, as_json, as_msgpack, as_spaced
+from benchmarks.stream import Feed, Mix, as_arrays, as_arrow, as_batch, as_json, as_msgpack, as_spaced
 from benchmarks.timing import Turn, cpu_ns, in_turns, quiet, rate
 from benchmarks.world import BATCH, RUN, Way, World, Worlds, way
 
@@ -21,7 +21,7 @@ MILLION = 1_000_000
 
 def run(worlds: Worlds) -> list[Row]:
     """All rows of the path."""
-    rows = [*families(worlds), *inputs(worlds), *broken(worlds), *single(worlds), *skew(worlds)]
+    rows = [*families(worlds), *checked(worlds), *inputs(worlds), *broken(worlds), *single(worlds), *skew(worlds)]
     return [*rows, *broad(worlds), *million(worlds)]
 
 
@@ -47,6 +47,21 @@ def sklearn_forest() -> NDArray[np.float64]:
     forest = IsolationForest(n_estimators=100, random_state=0).fit(rows)
     batch = rows[:BATCH]
     return in_turns({"": lambda: cpu_ns(lambda: forest.score_samples(batch)) / BATCH}, 10, 2)[""]
+
+
+def checked(worlds: Worlds) -> list[Row]:
+    """The engine alone, from batches to outcomes, against one without cohorts and checks on the same readings."""
+    world = worlds["default"]
+    ways = {"whole": way(world), "bare": way(world.unchecked())}
+
+    def turn(each: Way) -> float:
+        batches = [as_batch(each.feed.take(BATCH)) for _ in range(RUN)]
+        each.engine.decide(batches[0])
+        return cpu_ns(lambda: [each.engine.decide(batch) for batch in batches[1:]]) / ((RUN - 1) * BATCH)
+
+    found = in_turns({name: lambda each=each: turn(each) for name, each in ways.items()}, 4 * REPEATS)  # type: ignore[misc]
+    whole, bare = (rate(found[name]) for name in ways)
+    return [Row("checked", 100 * whole / bare, note=f"{whole:,.0f} against {bare:,.0f} readings/s")]
 
 
 def inputs(worlds: Worlds) -> list[Row]:

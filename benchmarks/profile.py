@@ -10,12 +10,11 @@ import numpy as np
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.feedback.decisions import decision_table
-from anomaly.fleet import Fleet
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
 from benchmarks.stream import Feed, as_batch, as_json
 from benchmarks.timing import cpu_ns, quiet
-from benchmarks.world import BATCH, WARM_ROUNDS, World, Worlds
+from benchmarks.world import BATCH, WARM_ROUNDS, World, Worlds, without_limits
 
 BATCHES = 120
 LIMIT_NS = {"default": (175.0, 300.0), "wide": (300.0, 400.0)}
@@ -96,16 +95,12 @@ def _table(world: World, outcome: Any, batch: Batch) -> Any:
 
 
 def _twins(world: World) -> Twins:
+    plain = without_limits(world.fleet)
     return Twins(
         Engine(world.fleet, world.frame),
-        Engine(_without_limits(world.fleet), world.frame),
-        Engine(_without_limits(world.fleet), _without_context(world.frame)),
+        Engine(plain, world.frame),
+        Engine(plain, _without_context(world.frame)),
     )
-
-
-def _without_limits(fleet: Fleet) -> Fleet:
-    plain = {name: type(signal)() for name, signal in fleet.signals.items()}
-    return msgspec.structs.replace(fleet, signals=plain)
 
 
 def _without_context(frame: Frame) -> Frame:

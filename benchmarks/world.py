@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly import fleet as fleets
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
-from anomaly.engine.model import Arm, Model
+from anomaly.engine.model import Arm, Checks, Model
 from anomaly.feedback.decisions import decision_table
 from anomaly.fleet import Fleet
 from anomaly.registry.store import Registry
@@ -57,6 +58,23 @@ class World(NamedTuple):
         engine = Engine(self.fleet, self.frame)
         engine.use([self.arm], lambda _vehicle: 0)
         return engine
+
+    def unchecked(self) -> World:
+        """The same without cohorts, limits of signals and kinds of alarm beside faults and abrupt ones."""
+        fleet = without_limits(self.fleet)
+        alerts = msgspec.structs.replace(fleet.alerts, lasting_after=0)
+        context = msgspec.structs.replace(fleet.context, cohort=None)
+        return self._replace(
+            fleet=msgspec.structs.replace(fleet, alerts=alerts, context=context),
+            frame=msgspec.structs.replace(self.frame, cohort=None),
+            arm=self.arm._replace(model=self.model._replace(checks=Checks(abrupt=self.model.checks.abrupt))),
+        )
+
+
+def without_limits(fleet: Fleet) -> Fleet:
+    """The same fleet file without anything said of its signals but their names."""
+    plain = {name: type(signal)() for name, signal in fleet.signals.items()}
+    return msgspec.structs.replace(fleet, signals=plain)
 
 
 class Worlds:

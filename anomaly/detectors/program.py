@@ -118,8 +118,14 @@ class _Builder:
         value, weights = self._value(left), self._weights(right)
         if len(weights) != value.columns:
             raise _Unknown("MatMul")
-        used = _used(weights)
-        return self._step(p.MATMUL, weights.shape[1], [value.place, self._put(weights[:used].T)], used)
+        return self._times(p.MATMUL, value, weights[: _used(weights)])
+
+    def _times(self, operation: int, value: _Value, weights: NDArray[np.float32]) -> _Value:
+        """The matrix product step of `value` and `weights`, which get columns of zeros up to a multiple of 4."""
+        used, columns = weights.shape
+        wide = np.pad(weights, ((0, 0), (0, -columns % 4)))
+        made = self._step(operation, wide.shape[1], [value.place, self._put(p.packed(wide))], used)
+        return _Value(made.place, columns)
 
     def _weights(self, name: str) -> NDArray[np.float32]:
         weights = self._constants.get(name)
@@ -150,7 +156,7 @@ class _Builder:
             return None
         used = _used(np.abs(weights) + np.abs(weights.T))
         pairs = np.triu(weights + np.triu(weights.T, 1))[:used, :used].astype(np.float32)
-        once = self._step(p.TRIANGLE, used, [value.place, self._put(pairs.T)], used)
+        once = self._times(p.TRIANGLE, value, pairs)
         return self._step(p.MUL, used, [value.place, once.place])
 
     def _columns(self, name: str, *numbers: str) -> _Value:

@@ -115,6 +115,8 @@ def settled(count: int) -> Settled:
         level=np.zeros(count, np.float32),
         kind=np.zeros(count, np.uint8),
         kinds=np.zeros(count, np.uint16),
+        alarm=np.zeros(count, np.bool_),
+        arm=np.zeros(count, np.int16),
         start=np.zeros(count, np.int64),
         nth=np.zeros(count, np.int64),
         unconfirmed=np.zeros(count, np.uint8),

@@ -79,7 +79,6 @@ class CohortTable:
         calendar = np.zeros(layout.CALENDAR, np.int64)
         calendar[[layout.OPEN, layout.FIRST, layout.MERGED, layout.TOLD]] = layout.NEVER
         self.arrays = self._rows(0, calendar)
-        self._changed = np.zeros(1, np.bool_)  # the last is no cohort
         self._first = int(layout.NEVER)
         self._words: list[Sequence[str | None]] = []
         self._sizes: list[int] = []
@@ -96,6 +95,7 @@ class CohortTable:
             np.zeros((count, layout.PERIODS), np.int64),
             np.zeros(known, np.float32),
             np.ones(known, np.float32),
+            np.zeros(count, np.bool_),
             calendar,
         )
 
@@ -141,14 +141,8 @@ class CohortTable:
         if new:
             self.keys |= {key: number for number, key in enumerate(new, start=len(self.keys))}
             old, more = self.arrays, self._rows(len(new), self.arrays.calendar)
-            self._changed = np.concatenate([self._changed[:-1], np.zeros(len(new) + 1, np.bool_)])
-            self.arrays = Cohorts(
-                np.concatenate([old.histogram, more.histogram]),
-                np.concatenate([old.vehicles, more.vehicles]),
-                np.concatenate([old.shift, more.shift]),
-                np.concatenate([old.scale, more.scale]),
-                old.calendar,
-            )
+            columns: Iterator[Any] = zip(old, more, strict=True)
+            self.arrays = Cohorts._make(map(np.concatenate, columns))._replace(calendar=old.calendar)
 
     def known(self, number: int, period: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What is taken off readings of a cohort in `period`, and what evidence is divided by, float32[d] each."""
@@ -201,7 +195,7 @@ class CohortTable:
         self._change(period + 1 - layout.CLOSED)
         shift_cohorts(period, self.arrays, medians)
         for array, old in zip(known, before, strict=True):
-            self._changed[:-1] |= (array != old).any(axis=(1, 2))
+            self.arrays.changed[:] |= (array != old).any(axis=(1, 2))
         keys = sorted(self.keys)
         return Merged(period, keys, medians[[self.keys[key] for key in keys]])
 
@@ -215,14 +209,14 @@ class CohortTable:
         self.arrays.vehicles[:, place] = 0
         for key, counts in merged.counts.items():
             if key in self.keys:
-                self._changed[self.keys[key]] = True
+                self.arrays.changed[self.keys[key]] = True
                 bins = _unpacked(counts.histogram)
                 self.arrays.histogram[self.keys[key], place] = bins.reshape(self._signals, -1)
                 self.arrays.vehicles[self.keys[key], place] = counts.vehicles
 
     def _change(self, period: int) -> None:
         """Cohorts that have a count in `period` are about to change."""
-        self._changed[:-1] |= self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))
+        self.arrays.changed[:] |= self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))
 
     def stopped(self) -> int | None:
         """The row before which the kernel stopped, as its reading needs a period that is not merged yet; None: it did
@@ -231,31 +225,26 @@ class CohortTable:
         row, calendar[layout.STOPPED] = int(calendar[layout.STOPPED]) - 1, 0
         if calendar[layout.FIRST] != self._first:
             self._first = int(calendar[layout.FIRST])
-            self._changed[:] = True
+            self.arrays.changed[:] = True
         return None if row < 0 else row
-
-    def touch(self, numbers: NDArray[np.integer[Any]]) -> None:
-        """Remember that these cohorts are about to change; -1 is none."""
-        self._changed[numbers] = True
 
     def forget_changes(self) -> None:
         """All is saved as it is."""
-        self._changed[:] = False
+        self.arrays.changed[:] = False
 
     def rows(self, everything: bool) -> NDArray[np.int32]:
         """The numbers of the cohorts that changed, or of all."""
-        return np.flatnonzero(everything | self._changed[:-1]).astype(np.int32)
+        return np.flatnonzero(everything | self.arrays.changed).astype(np.int32)
 
     def saved(self, rows: NDArray[np.int32]) -> tuple[bytes, ...]:
         """The bytes of these rows of each array, and of the calendar."""
-        return *(array[rows].tobytes() for array in self.arrays[:-1]), self.arrays.calendar.tobytes()
+        return *(array[rows].tobytes() for array in self.arrays.counted), self.arrays.calendar.tobytes()
 
     def load(self, keys: Sequence[str], rows: NDArray[np.int32], saved: Sequence[bytes]) -> None:
         """Take over what `saved` gave; `keys` are those of all cohorts."""
         self._most = max(self._most, len(keys))
         self._add(keys)
-        arrays: tuple[NDArray[Any], ...] = self.arrays
-        for array, data in zip(arrays[:-1], saved[:-1], strict=True):
+        for array, data in zip(self.arrays.counted, saved[:-1], strict=True):
             array[rows] = np.frombuffer(data, array.dtype).reshape(len(rows), *array.shape[1:])
         self.arrays.calendar[:] = np.frombuffer(saved[-1], np.int64)
         self._first = int(self.arrays.calendar[layout.FIRST])
@@ -263,7 +252,7 @@ class CohortTable:
     def in_order(self) -> Iterator[bytes]:
         """The bytes of all arrays with the cohorts in order of their keys."""
         rows = [self.keys[key] for key in sorted(self.keys)]
-        for array in self.arrays[:-1]:
+        for array in self.arrays.counted:
             yield array[rows].tobytes()
         yield self.arrays.calendar[: layout.KEPT].tobytes()
 

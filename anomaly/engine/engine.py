@@ -18,7 +18,7 @@ from anomaly.engine.frame import Frame
 from anomaly.engine.layout import Observed, Readings, Settled
 from anomaly.engine.model import Arm, Floats
 from anomaly.engine.observe import observe as first_pass
-from anomaly.engine.outcome import Decisions, Kind, Outcome
+from anomaly.engine.outcome import Decisions, Outcome
 from anomaly.engine.settle import settle as second_pass
 from anomaly.engine.shadow import Shadowed, shadows
 from anomaly.engine.silent import Unheard, Watch, silences
@@ -237,7 +237,7 @@ class Engine:
         return _Passed(applied, rows[1], stale)
 
     def _outcome(self, readings: Readings, made: _Made, applied: int, told: Sequence[Unheard]) -> Outcome:
-        decisions = self._decisions(readings.slots, made)
+        decisions = self._decisions(made)
         observed, settled = made.observed, made.settled
         outcome = Outcome(
             decisions=decisions,
@@ -298,7 +298,6 @@ class Engine:
             cohort = np.full(len(batch), -1, np.int64)
         else:
             cohort = self._state.cohorts.numbers([batch.context[field] for field in self._frame.cohort], len(batch))
-            self._state.touch_cohorts(slots, cohort)
         ts, values = np.ascontiguousarray(batch.ts, np.int64), np.ascontiguousarray(batch.values, np.float32)
         return Readings(slots, ts, values, cohort)
 
@@ -332,20 +331,19 @@ class Engine:
                 if arm.model.abrupt is not None:
                     made.abrupt[first:end][own] = arm.model.abrupt.score(features[own])
 
-    def _decisions(self, slots: NDArray[np.int64], made: _Made) -> Decisions:
+    def _decisions(self, made: _Made) -> Decisions:
         settled, rows = made.settled, np.flatnonzero(made.observed.status <= 1)
-        own = slice(None) if len(rows) == len(slots) else rows
-        kinds = settled.kinds[own]
+        own = slice(None) if len(rows) == len(settled.score) else rows
         return Decisions(
             row=rows,
             score=settled.score[own],
             threshold=settled.threshold[own],
             level=settled.level[own],
             warm=made.observed.warm[own],
-            alarm=(kinds & ~np.uint16(1 << Kind.SENSOR)) > 0,
+            alarm=settled.alarm[own],
             kind=settled.kind[own],
-            kinds=kinds,
-            arm=self._state.arms[slots[own]],
+            kinds=settled.kinds[own],
+            arm=settled.arm[own],
             episode_start=settled.start[own],
             episode_count=settled.nth[own],
         )

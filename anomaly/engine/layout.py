@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,14 +164,20 @@ class State(NamedTuple):
 class Cohorts(NamedTuple):
     """All cohorts: `histogram` [cohorts, PERIODS, d, BINS + SIZES], of closed periods merged, of later ones the own
     part; `vehicles` [cohorts, PERIODS] that are in it; `shift` and `scale` [cohorts, SHIFTS, d], what is taken off
-    readings and what evidence is divided by; period p is at p % PERIODS or SHIFTS. `calendar` int64[CALENDAR] is one
-    for all."""
+    readings and what evidence is divided by; period p is at p % PERIODS or SHIFTS. `changed` [cohorts]: since the last
+    save. `calendar` int64[CALENDAR] is one for all."""
 
     histogram: NDArray[np.uint32]
     vehicles: NDArray[np.int64]
     shift: NDArray[np.float32]
     scale: NDArray[np.float32]
+    changed: NDArray[np.bool_]
     calendar: NDArray[np.int64]
+
+    @property
+    def counted(self) -> tuple[NDArray[Any], ...]:
+        """What is saved of each cohort."""
+        return self.histogram, self.vehicles, self.shift, self.scale
 
 
 class Readings(NamedTuple):
@@ -247,6 +253,8 @@ class Settled(NamedTuple):
     level: NDArray[np.float32]
     kind: NDArray[np.uint8]
     kinds: NDArray[np.uint16]
+    alarm: NDArray[np.bool_]
+    arm: NDArray[np.int16]
     start: NDArray[np.int64]
     nth: NDArray[np.int64]
     unconfirmed: NDArray[np.uint8]

@@ -154,6 +154,7 @@ def enter_period(cohort: int, before: int, here: int, period: int, warm: bool, c
     calendar = cohorts.calendar
     first = False
     if warm and cohort >= 0:
+        cohorts.changed[cohort] = True
         if here < calendar[OPEN]:
             calendar[LATE] += 1
         elif here <= calendar[OPEN] + AHEAD and (before == NEVER or before < here * period):

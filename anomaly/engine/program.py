@@ -23,9 +23,10 @@ is behind that of the result."""
 STEP = 8
 """Numbers of a step: operation, place of the result, of `a`, `b`, `c`, `d`, and two counts.
 
-Counts are columns of the result, and of a MATMUL the columns of `a` that it looks at, a multiple of 4, of SUM those of
-`a`. `b` of a MATMUL is where its weights begin, column after column of the result, each as long as `a` is looked at.
+Counts are columns of the result, and of SUM those of `a`; of a MATMUL also those of `a` that it looks at, and both are
+a multiple of 4. `b` of a MATMUL is where its weights begin, as `packed` has them.
 """
+Four = tuple[np.float32, np.float32, np.float32, np.float32]
 
 
 class Program(NamedTuple):
@@ -38,6 +39,17 @@ class Program(NamedTuple):
     result: int
 
 
+def packed(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights [columns of `a`, columns of the result], both a multiple of 4, in the order in which a MATMUL uses them:
+    of four columns of the result after the other, squares of 4 x 4, in which those of one column are together.
+
+    >>> packed(np.arange(32, dtype=np.float32).reshape(8, 4)).astype(int).tolist()[:8]
+    [0, 4, 8, 12, 1, 5, 9, 13]
+    """
+    rows, columns = weights.shape
+    return weights.reshape(rows // 4, 4, columns // 4, 4).transpose(2, 0, 3, 1).ravel()
+
+
 def run(program: Program, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of `features` float32[n, width], float32[n]."""
     out = np.empty(len(features), np.float32)
@@ -46,21 +58,36 @@ def run(program: Program, features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @part
+def four(room: NDArray[np.float32], place: int, apart: int) -> Four:
+    """Numbers that lie `apart`."""
+    return room[place], room[place + apart], room[place + 2 * apart], room[place + 3 * apart]
+
+
+@part
+def dot(x: Four, w: Four) -> np.float32:
+    """The sum of four products, in pairs."""
+    return (x[0] * w[0] + x[1] * w[1]) + (x[2] * w[2] + x[3] * w[3])
+
+
+@part
 def multiply(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.float32]) -> None:
-    """The MATMUL or TRIANGLE of step s."""
+    """The MATMUL or TRIANGLE of step s: four columns of the result together, so that what is loaded of `a` is used four
+    times."""
     to, a, b, inner = step[s, 1], step[s, 2], step[s, 3], step[s, 7]
-    for m in range(step[s, 6]):
+    for m in range(0, step[s, 6], 4):
         place = to + m * lanes
-        for r in range(lanes):
+        for r in range(4 * lanes):
             room[place + r] = F4(0.0)
         end = min(inner, m + 4) if step[s, 0] == TRIANGLE else inner
         for k in range(0, end, 4):
-            w = b + m * inner + k
-            w0, w1, w2, w3 = room[w], room[w + 1], room[w + 2], room[w + 3]
-            x = a + k * lanes
+            w, x = b + m * inner + 4 * k, a + k * lanes
+            w0, w1, w2, w3 = four(room, w, 1), four(room, w + 4, 1), four(room, w + 8, 1), four(room, w + 12, 1)
             for r in range(lanes):
-                pair = room[x + r] * w0 + room[x + lanes + r] * w1
-                room[place + r] += pair + (room[x + 2 * lanes + r] * w2 + room[x + 3 * lanes + r] * w3)
+                each = four(room, x + r, lanes)
+                room[place + r] += dot(each, w0)
+                room[place + lanes + r] += dot(each, w1)
+                room[place + 2 * lanes + r] += dot(each, w2)
+                room[place + 3 * lanes + r] += dot(each, w3)
 
 
 @part

@@ -322,9 +322,10 @@ def settle(
         out.score[i] = score
         out.threshold[i] = threshold
         out.level[i] = score / threshold
-        out.kinds[i] = np.uint16(
-            (sensor << SENSOR) | (ill << BORN_ILL) | (fault << FAULT) | (abrupt << ABRUPT) | (shifted << LASTING_SHIFT)
-        )
+        acts = (ill << BORN_ILL) | (fault << FAULT) | (abrupt << ABRUPT) | (shifted << LASTING_SHIFT)
+        out.kinds[i] = np.uint16((sensor << SENSOR) | acts)
+        out.alarm[i] = acts > 0
+        out.arm[i] = arm
         out.kind[i] = kind if kind > 0 else (ABRUPT if abrupt else (SENSOR if sensor else 0))
     for i in range(first, end):
         if observed.status[i] <= 1:

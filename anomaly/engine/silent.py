@@ -36,11 +36,10 @@ class Watch:
 
     def until(self, ts: NDArray[np.int64], first: int, end: int) -> int:
         """The row up to which a pass over [first, end) goes: the first one after which it is time to look."""
-        if not self._every:
+        look = self._vehicles.arrays.clock[layout.LOOK]
+        if not self._every or ts[first:end].max() < look:
             return end
-        later = ts[first:end] >= self._vehicles.arrays.clock[layout.LOOK]
-        place = int(np.argmax(later))
-        return first + place + 1 if later[place] else end
+        return first + int(np.argmax(ts[first:end] >= look)) + 1
 
     def look(self, row: int, assign: Callable[[NDArray[np.int64]], None]) -> list[Unheard]:
         """Vehicles that have become silent, if it is time to look, which is after the reading at `row`; `assign` gives

@@ -111,14 +111,6 @@ class VehicleState:
         self._tick += 1
         self._touched[slots] = self._tick
 
-    def touch_cohorts(self, slots: NDArray[np.int64], told: NDArray[np.int64]) -> None:
-        """Remember that cohorts are about to change: those that readings tell, and of one that tells none (-1) the one
-        that its vehicle is in."""
-        self.cohorts.touch(told)
-        silent = told < 0
-        if silent.any():
-            self.cohorts.touch(self.arrays.i4[slots[silent], layout.COHORT])
-
     def silent(self, before: int, times: np.float32) -> NDArray[np.int64]:
         """Slots of the vehicles that had let `times` of their rhythms pass before a time, and of whose silence nothing
         is told yet, int64[m]."""

@@ -76,7 +76,7 @@ class Kept(NamedTuple):
 
 
 def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) -> Kept:
-    """The decisions of `batch` at `rows`, positions among its decisions (`keep` gives them), None: all."""
+    """The decisions of `batch` at `rows`, ascending positions among its decisions as `keep` gives them, None: all."""
     decisions = outcome.decisions if rows is None else outcome.decisions.take(rows)
     place, wrong = decisions.row, decisions.kind.nonzero()[0]
     signals, share = _no_shares(outcome.evidence.share.shape[1])
@@ -85,7 +85,7 @@ def kept(outcome: Outcome, batch: Batch, rows: NDArray[np.int64] | None = None) 
         signals = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_SIGNALS]
         share = np.take_along_axis(shares, signals, axis=1)
     region = batch.context.get("region") or Coded.nothing(len(batch))
-    if len(place) == len(batch) and (place == np.arange(len(batch))).all():
+    if len(place) == len(batch):
         return Kept(batch.vehicles.spelled(), region, batch.ts, batch.offsets, decisions, wrong, signals, share)
     vehicles = batch.vehicles.take(place).spelled()
     return Kept(vehicles, region.take(place), batch.ts[place], batch.offsets[place], decisions, wrong, signals, share)
