@@ -23,7 +23,7 @@ LEVEL = np.array([512, 90, 300, 13.8, 35, 140, 2, 1, 230, 31.0])
 SPREAD = np.array([30, 8, 40, 0.4, 5, 12, 0.3, 0.3, 10, 4.0])
 PLACES = np.random.default_rng(1).uniform([800, 5, -10], [4200, 95, 35], (6, 3))
 REGIONS = ("eu-w", "us-e", "us-w", "ap-s")
-MODELS = 5
+TYPES = ("m0", "m1", "m2", "m3", "m4")
 START_MS = 1_760_000_000_000
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
@@ -132,7 +132,7 @@ def name_of(vehicle: int) -> str:
 
 def context_of(vehicle: int) -> tuple[str, str]:
     """A vehicle's type and region."""
-    return f"m{vehicle % MODELS}", REGIONS[vehicle // MODELS % len(REGIONS)]
+    return TYPES[vehicle % len(TYPES)], REGIONS[vehicle // len(TYPES) % len(REGIONS)]
 
 
 def as_batch(readings: Readings) -> Batch:
@@ -142,8 +142,8 @@ def as_batch(readings: Readings) -> Batch:
     ids = np.hstack([np.tile(np.frombuffer(b"VH-", np.uint8), (count, 1)), digits.astype(np.uint8)])
     edge = np.arange(count + 1, dtype=np.int64) * ids.shape[1]
     context = {
-        "type": Coded((who % MODELS).astype(np.int32), [f"m{m}" for m in range(MODELS)]),
-        "region": Coded((who // MODELS % len(REGIONS)).astype(np.int32), list(REGIONS)),
+        "type": Coded((who % len(TYPES)).astype(np.int32), TYPES),
+        "region": Coded((who // len(TYPES) % len(REGIONS)).astype(np.int32), REGIONS),
     }
     values = readings.values.astype(np.float32)
     return Batch(Text(ids.ravel(), edge[:-1], edge[1:]), readings.ts, values, context, np.arange(count))

@@ -112,7 +112,7 @@ class CohortTable:
             distinct, place = np.unique(combined, return_inverse=True)
             self._words, self._sizes = words, []
             return np.array([self._number(code) for code in distinct.tolist()], np.int64)[place]
-        same = sizes == self._sizes and all(a is b for a, b in zip(words, self._words, strict=True))
+        same = sizes == self._sizes and all(a is b or a == b for a, b in zip(words, self._words, strict=True))
         if not same or len(self._known) != combinations:
             self._words, self._sizes, self._known = words, sizes, np.full(combinations, UNKNOWN, np.int64)
         found = self._known[combined]
