@@ -220,9 +220,13 @@ def _kind(name: str) -> Any:
 
 
 def _same(name: str, value: Any, count: int) -> Any:
-    """A column that says `value` in every row: a piece of a longer one."""
-    if count > _LONGEST_SAME:
-        return _filled(name, value, count)
+    """A column that says `value` in every row."""
+    return _filled(name, value, count) if count > _LONGEST_SAME else _piece(name, value, count)
+
+
+@lru_cache(maxsize=256)
+def _piece(name: str, value: Any, count: int) -> Any:
+    """The first `count` rows of a longer one: columns of different lengths share it."""
     return _ready(name, value, max(1_024, 1 << (count - 1).bit_length())).slice(0, count)
 
 

@@ -43,9 +43,9 @@ class IndexArrays(NamedTuple):
 @part
 def word(buffer: NDArray[np.uint8], at: Place, stop: Place) -> np.uint64:
     """The up to 8 bytes from `at` on as a number, the first the lowest."""
-    if stop - at >= 8:
+    if at + 8 <= buffer.shape[0]:
         whole: np.uint64 = load64(buffer, at)
-        return whole
+        return whole if stop - at >= 8 else whole & ((U8(1) << U8(8 * (stop - at))) - U8(1))
     value = U8(0)
     for j in range(stop - at):
         value |= U8(buffer[at + j]) << U8(8 * j)

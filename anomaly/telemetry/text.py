@@ -205,9 +205,8 @@ class Coded(Sequence[str | None]):
             used = self.used()
             number, distinct = _dictionary(tuple(self.words[code] for code in used.tolist()))
             codes = number[np.searchsorted(used, self.codes)]
-        unsaid = codes < 0
-        if unsaid.any():
-            return pa.DictionaryArray.from_arrays(pa.array(codes, mask=unsaid), distinct)
+        if len(codes) and codes.min() < 0:
+            return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), distinct)
         places = pa.Array.from_buffers(pa.int32(), len(codes), [None, pa.py_buffer(codes)])
         return pa.DictionaryArray.from_arrays(places, distinct, safe=False)  # each is a place in `distinct`
 
