@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.detectors.onnx_file import Node, read
+from anomaly.detectors.trees import joined, trees_of
 from anomaly.engine import program as p
-from anomaly.engine.program import ROWS, STEP, Program
+from anomaly.engine.program import ROWS, STEP, Program, Trees
 
 MOST_FACTORS = 64
 """The most terms of a sum in a matrix product: beyond, ONNX Runtime's is faster, and loses less to rounding."""
@@ -56,12 +57,13 @@ class _Builder:
         self._room: list[NDArray[np.float32]] = [np.zeros(width * ROWS, np.float32)]
         self._end = width * ROWS
         self._steps: list[list[int]] = []
+        self._trees: list[Trees] = []
 
     def program(self, output: str) -> Program:
         """The program for `output`."""
         result = self._value(output)
         steps = np.array(self._steps, np.int64).reshape(-1, STEP)
-        return Program(steps, np.concatenate(self._room), self._width, result.place)
+        return Program(steps, np.concatenate(self._room), joined(self._trees), self._width, result.place)
 
     def _put(self, values: NDArray[np.float32]) -> int:
         place = self._end
@@ -92,6 +94,7 @@ class _Builder:
             "MatMul": self._product,
             "Sqrt": partial(self._same, p.SQRT),
             "Tanh": partial(self._same, p.TANH),
+            "Exp": partial(self._same, p.EXP),
             "Relu": self._positive,
             "Slice": self._columns,
             "Clip": self._clipped,
@@ -99,6 +102,8 @@ class _Builder:
         }
         if node.operator == "ReduceSum":
             return self._sum(node)
+        if node.operator == "TreeEnsembleRegressor":
+            return self._forest(node)
         if node.operator not in made:
             raise _Unknown(node.operator)
         return made[node.operator](*inputs)
@@ -141,8 +146,19 @@ class _Builder:
         value = self._form(node.inputs[0]) or self._value(node.inputs[0])
         if value.columns == 0:
             raise _Unknown("ReduceSum")
-        kept = 1 if node.numbers.get("keepdims", 1) else 0
+        kept = 1 if node.number("keepdims", 1) else 0
         return self._step(p.SUM, kept, [value.place], value.columns)
+
+    def _forest(self, node: Node) -> _Value:
+        """The sum over trees that look at the features, as they are or as float64."""
+        cast = self._nodes.get(node.inputs[0])
+        source = cast.inputs[0] if cast is not None and cast.operator == "Cast" else node.inputs[0]
+        trees = trees_of(node, self._width)
+        if source != "features" or trees is None:
+            raise _Unknown("TreeEnsembleRegressor")
+        first = sum(len(part.root) for part in self._trees)
+        self._trees.append(trees)
+        return self._step(p.TREES, 1, [first], len(trees.root))
 
     def _form(self, name: str) -> _Value | None:
         """What sums to a quadratic form x' W x: x times x' W, of which each pair of columns is taken once; None if

@@ -17,16 +17,43 @@ from anomaly.engine.layout import F4
 
 ROWS = 32
 """Rows in a block."""
-MATMUL, TRIANGLE, SUM, ADD, SUB, MUL, DIV, MAX, MIN, SQRT, TANH, CHOOSE = range(12)
+MATMUL, TRIANGLE, SUM, TREES, ADD, SUB, MUL, DIV, MAX, MIN, SQRT, TANH, EXP, CHOOSE = range(14)
 """Operations; CHOOSE is `c` where `a` > `b`, else `d`; TRIANGLE is a MATMUL whose weights are 0 where the column of `a`
-is behind that of the result."""
+is behind that of the result; TREES is the sum of the leaves that the features come to, `a` being the first tree."""
 STEP = 8
 """Numbers of a step: operation, place of the result, of `a`, `b`, `c`, `d`, and two counts.
 
-Counts are columns of the result, and of SUM those of `a`; of a MATMUL also those of `a` that it looks at, and both are
-a multiple of 4. `b` of a MATMUL is where its weights begin, as `packed` has them.
+Counts are columns of the result, and of SUM those of `a`, of TREES the trees; of a MATMUL also those of `a` that it
+looks at, and both are a multiple of 4. `b` of a MATMUL is where its weights begin, as `packed` has them.
 """
 Four = tuple[np.float32, np.float32, np.float32, np.float32]
+
+
+class Trees(NamedTuple):
+    """Decision trees one after the other: `root` and `depth` int64[trees]; of each node the column `feature` int32[m],
+    `cut` float32[m], two of `child` int32[2 m], the first for rows whose column is at most the cut, and `leaf`
+    float64[m], the value of what is its own child. `node` int32[ROWS] and `total` float64[ROWS] are scratch."""
+
+    root: NDArray[np.int64]
+    depth: NDArray[np.int64]
+    feature: NDArray[np.int32]
+    cut: NDArray[np.float32]
+    child: NDArray[np.int32]
+    leaf: NDArray[np.float64]
+    node: NDArray[np.int32]
+    total: NDArray[np.float64]
+
+
+NO_TREES = Trees(
+    root=np.zeros(0, np.int64),
+    depth=np.zeros(0, np.int64),
+    feature=np.zeros(0, np.int32),
+    cut=np.zeros(0, np.float32),
+    child=np.zeros(0, np.int32),
+    leaf=np.zeros(0),
+    node=np.zeros(ROWS, np.int32),
+    total=np.zeros(ROWS),
+)
 
 
 class Program(NamedTuple):
@@ -35,6 +62,7 @@ class Program(NamedTuple):
 
     steps: NDArray[np.int64]
     room: NDArray[np.float32]
+    trees: Trees
     width: int
     result: int
 
@@ -53,7 +81,7 @@ def packed(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 def run(program: Program, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of `features` float32[n, width], float32[n]."""
     out = np.empty(len(features), np.float32)
-    execute(features, program.steps, program.room, (ROWS, program.result), out)
+    execute(features, program.steps, program.room, program.trees, (ROWS, program.result), out)
     return out
 
 
@@ -103,6 +131,49 @@ def add_up(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.float32
 
 
 @part
+def descend(
+    step: NDArray[np.int64],
+    s: int,
+    features: NDArray[np.float32],
+    rows: tuple[int, int],
+    trees: Trees,
+    room: NDArray[np.float32],
+) -> None:
+    """The TREES of step s for the rows [first, end), summed in float64 in the order of the trees.
+
+    All rows go down a tree together, as many steps as it is deep, also those that came to a leaf before: then there is
+    no branch, and the steps become vector instructions.
+    """
+    to, begin, many = step[s, 1], step[s, 2], step[s, 7]
+    first, end = rows
+    count = end - first
+    for r in range(count):
+        trees.total[r] = 0.0
+    for t in range(begin, begin + many):
+        for r in range(count):
+            trees.node[r] = np.int32(trees.root[t])
+        for _ in range(trees.depth[t]):
+            for r in range(count):
+                node = trees.node[r]
+                below = features[first + r, trees.feature[node]] <= trees.cut[node]
+                trees.node[r] = trees.child[2 * node + (0 if below else 1)]
+        for r in range(count):
+            trees.total[r] += trees.leaf[trees.node[r]]
+    for r in range(count):
+        room[to + r] = F4(trees.total[r])
+
+
+@part
+def exp(x: np.float32) -> np.float32:
+    """e to the power of x, as the 1,024th power of a Taylor polynomial in float64; within the finite float32."""
+    y = np.float64(min(max(x, F4(-104.0)), F4(88.72))) / 1024.0
+    power = 1.0 + y * (1.0 + y * (0.5 + y * (1.0 / 6.0 + y * (1.0 / 24.0 + y * (1.0 / 120.0 + y / 720.0)))))
+    for _ in range(10):
+        power *= power
+    return F4(power)
+
+
+@part
 def tanh(x: np.float32) -> np.float32:
     """The hyperbolic tangent to some units in the last place, as a quotient of polynomials in x^2 (Eigen's `ptanh`)."""
     x = min(max(x, F4(-7.9)), F4(7.9))
@@ -143,6 +214,9 @@ def calculate(step: NDArray[np.int64], s: int, lanes: int, room: NDArray[np.floa
     elif operation == TANH:
         for k in range(size):
             room[to + k] = tanh(room[a + k])
+    elif operation == EXP:
+        for k in range(size):
+            room[to + k] = exp(room[a + k])
     else:
         c, d = step[s, 4], step[s, 5]
         for k in range(size):
@@ -154,6 +228,7 @@ def execute(
     features: NDArray[np.float32],
     steps: NDArray[np.int64],
     room: NDArray[np.float32],
+    trees: Trees,
     sizes: tuple[int, int],
     out: NDArray[np.float32],
 ) -> None:
@@ -171,6 +246,8 @@ def execute(
                 multiply(steps, s, lanes, room)
             elif steps[s, 0] == SUM:
                 add_up(steps, s, lanes, room)
+            elif steps[s, 0] == TREES:
+                descend(steps, s, features, (first, first + rows), trees, room)
             else:
                 calculate(steps, s, lanes, room)
         for r in range(rows):

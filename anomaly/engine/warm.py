@@ -11,7 +11,7 @@ from anomaly import settings
 from anomaly.engine.engine import Engine
 from anomaly.engine.frame import Frame
 from anomaly.engine.model import Arm, Floats, Model, ThresholdPolicy
-from anomaly.engine.program import ROWS, STEP, Program, run
+from anomaly.engine.program import NO_TREES, ROWS, STEP, Program, run
 from anomaly.fleet import Fleet, Format
 from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.decode import Decoder
@@ -54,7 +54,8 @@ def warm(formats: Sequence[Format] = ("json", "msgpack")) -> None:
         told = replace(fleet, stream=replace(fleet.stream, format=format))
         batch = Decoder(told).decode(encode_readings(reading, told), np.zeros(1, np.int64)).batch
         engine.decide(batch)
-    run(Program(np.zeros((0, STEP), np.int64), np.zeros(ROWS, np.float32), 1, 0), np.zeros((1, 1), np.float32))
+    nothing = Program(np.zeros((0, STEP), np.int64), np.zeros(ROWS, np.float32), NO_TREES, 1, 0)
+    run(nothing, np.zeros((1, 1), np.float32))
     uniform(reading.vehicles.crc32(), reading.ts, 0)
     reading.vehicles.spelled()
     again = Engine(fleet, frame)

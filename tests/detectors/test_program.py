@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anomaly.detectors.onnx import OnnxDetector
 from anomaly.detectors.program import program_of
 from anomaly.engine.program import run
+from training.families.trees import Tree, add_trees
 from training.graph import Graph
 from training.tail import Tail
 
@@ -35,12 +36,21 @@ def whole_graph() -> bytes:
     graph.shares(parts, SIGNALS)
     length = graph.node("Sqrt", graph.node("Relu", graph.row_sum(parts)))
     own = Tail(1.0, 2.0, 0.5).add_to(graph, length)
+    grown = [add_trees(graph, "features", [tree(rng) for _ in range(count)]) for count in (3, 4)]
+    own = graph.node("Add", own, graph.node("Exp", graph.node("Sub", *grown)))
     first = graph.row_sum(graph.columns(clipped, 0, 2))
     bounded = graph.node(
         "Min", graph.node("Max", own, graph.node("Div", first, graph.constant(3.0))), graph.constant(4.0)
     )
     graph.node("Add", bounded, other, name="score")
     return graph.to_bytes(WIDTH, SIGNALS)
+
+
+def tree(rng: np.random.Generator) -> Tree:
+    """Two cuts and three leaves."""
+    cuts = rng.normal(size=5)
+    left, right = np.array([1, -1, 3, -1, -1]), np.array([2, -1, 4, -1, -1])
+    return Tree(left, right, rng.integers(0, SIGNALS, 5), cuts, rng.normal(size=5))
 
 
 def rows(count: int) -> NDArray[np.float32]:
@@ -101,7 +111,9 @@ def test_constants_are_read_as_onnx_writes_them(tmp_path: Path) -> None:
     again, first = program_of(path.read_bytes(), "score", WIDTH), program_of(whole_graph(), "score", WIDTH)
     assert again is not None
     assert first is not None
-    assert all(np.array_equal(a, b) for a, b in zip(again, first, strict=True))
+    arrays = [(*program[:2], *program.trees) for program in (again, first)]
+    assert all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+    assert again[3:] == first[3:]
 
 
 def test_long_sums_are_left_to_onnx_runtime() -> None:

@@ -46,26 +46,6 @@ def play(engines: list[Engine], parts: list[Batch]) -> list[np.ndarray]:
     return [np.concatenate(each) for each in scores]
 
 
-@settings(max_examples=5, deadline=None)
-@given(seed=st.integers(0, 1_000), shares=st.integers(2, 4))
-def test_engines_that_share_the_vehicles_decide_as_one(seed: int, shares: int) -> None:
-    """However vehicles are dealt out, each score has the bits that one engine gives it; the move is taken off."""
-    batch = moving(seed)
-    home = np.random.default_rng(seed).integers(0, shares, VEHICLES)[np.arange(len(batch)) % VEHICLES]
-    frame = world.frame(usual=(0.1, 0.1, 0.1))
-    one = world.engine(made=frame)
-    expected = one.decide(batch).decisions.score
-    cohorts = one._state.cohorts.arrays
-    assert np.abs(cohorts.shift).max() > 0.5
-    assert cohorts.scale.max() > 1.1
-    engines = [world.engine(made=frame) for _ in range(shares)]
-    for engine in engines:
-        engine.set_apart()
-    rows = [np.flatnonzero(home == number) for number in range(shares)]
-    found = play(engines, [batch.take(own) for own in rows])
-    assert all(np.array_equal(expected[own], scores) for own, scores in zip(rows, found, strict=True))
-
-
 def test_a_late_reading_does_not_count_and_is_counted() -> None:
     """A reading of a closed period leaves the histograms alone, and is one more of those that came too late."""
     batch, engine = moving(0), world.engine()
@@ -115,3 +95,23 @@ def test_a_move_within_a_bin_is_taken_off_where_readings_scatter_little(
     engine.decide(Batch.of(names, (10 * step).astype(np.int64), values.astype(np.float32), context, np.arange(count)))
     table = engine._state.cohorts
     assert (abs(table.known(0, table.awaited + 1)[0][0] - moved) < 0.02) == taken
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1_000), shares=st.integers(2, 4))
+def test_engines_that_share_the_vehicles_decide_as_one(seed: int, shares: int) -> None:
+    """However vehicles are dealt out, each score has the bits that one engine gives it; the move is taken off."""
+    batch = moving(seed)
+    home = np.random.default_rng(seed).integers(0, shares, VEHICLES)[np.arange(len(batch)) % VEHICLES]
+    frame = world.frame(usual=(0.1, 0.1, 0.1))
+    one = world.engine(made=frame)
+    expected = one.decide(batch).decisions.score
+    cohorts = one._state.cohorts.arrays
+    assert np.abs(cohorts.shift).max() > 0.5
+    assert cohorts.scale.max() > 1.1
+    engines = [world.engine(made=frame) for _ in range(shares)]
+    for engine in engines:
+        engine.set_apart()
+    rows = [np.flatnonzero(home == number) for number in range(shares)]
+    found = play(engines, [batch.take(own) for own in rows])
+    assert all(np.array_equal(expected[own], scores) for own, scores in zip(rows, found, strict=True))
