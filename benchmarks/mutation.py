@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,8 @@ COPIED = ("anomaly", "tests", "pyproject.toml")
 STATE = {"state", "cohorts", "clock", "quantiles"}
 SPARES = {"prefetch"}
 SURVIVED = "SURVIVED"
+MOST_S = 300
+"""CPU seconds after which the tests are ended, which they notice: without some statements there is no end."""
 WORKERS = 2
 
 
@@ -124,6 +127,7 @@ def _fork(mutant: Mutant | None, folder: Path) -> int:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_S, MOST_S))
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     for file in FILES:
         source = (ROOT / file).read_text(encoding="utf-8")

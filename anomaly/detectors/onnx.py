@@ -126,7 +126,7 @@ class OnnxDetector(base.AnomalyDetector):  # type: ignore[misc]  # River is unty
             raise ModelError(f"features must be float32[n, {self._width}], not {features.dtype}{list(features.shape)}")
         program = self._programs.get(output)
         if program is not None:
-            return run(program, np.require(features, requirements=["C", "W"]))
+            return run(program, features if features.flags.carray else np.array(features, order="C"))
         try:
             result: Floats = self._session.run([output], {"features": np.ascontiguousarray(features)})[0]
         except self._refusals as error:

@@ -30,7 +30,7 @@ from anomaly.telemetry.batch import Batch
 from anomaly.telemetry.text import Text
 
 observe, settle = direct(first_pass), direct(second_pass)
-REASONS = ("", "missing", "range", "step", "stuck", "dropout", "unseen_regime")
+REASONS = ("missing", "range", "step", "stuck", "dropout", "unseen_regime")
 
 
 Recall = Callable[[Sequence[str]], Sequence[Event]]
@@ -245,7 +245,7 @@ class Engine:
             evidence=evidence(decisions, observed, self._arms, self._arrays),
             applied=self._chain.applied(observed, applied),
             status=observed.status,
-            masked={name: int(observed.masked[code]) for code, name in enumerate(REASONS) if name},
+            masked=dict(zip(REASONS, observed.masked[1:].tolist(), strict=True)),
             silences=silences(readings, settled, told, self._state, self._policies),
             shadows=shadows(readings.slots, decisions, observed, settled.unconfirmed, self._state, self._shadowed),
             features=observed.features,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compile import kernel, part
+from anomaly.compile import direct, kernel, part
 from anomaly.engine.layout import F4
 
 ROWS = 32
@@ -79,9 +79,9 @@ def packed(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def run(program: Program, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores of `features` float32[n, width], float32[n]."""
+    """Scores of `features` float32[n, width], rows one after the other in memory that may be written, float32[n]."""
     out = np.empty(len(features), np.float32)
-    execute(features, program.steps, program.room, program.trees, (ROWS, program.result), out)
+    _execute(features, program.steps, program.room, program.trees, (ROWS, program.result), out)
     return out
 
 
@@ -252,3 +252,6 @@ def execute(
                 calculate(steps, s, lanes, room)
         for r in range(rows):
             out[first + r] = room[result + r]
+
+
+_execute = direct(execute)

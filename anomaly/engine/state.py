@@ -239,11 +239,11 @@ class VehicleState:
             record=self.arrays.at.record,
             gone=gone.astype(np.int32).tobytes(),
             slots=slots.astype(np.int32).tobytes(),
-            records=np.take(self.arrays.u1, slots, axis=0).tobytes(),
+            records=_taken(self.arrays.u1, slots).tobytes(),
             named=named.astype(np.int32).tobytes(),
             lengths=lengths(names).tobytes(),
             names=names.buffer.tobytes(),
-            quantiles={key: self.quantiles[row, slots].tobytes() for row, key in enumerate(self.q_fleet)},
+            quantiles={key: _taken(self.quantiles[row], slots).tobytes() for row, key in enumerate(self.q_fleet)},
             q_fleet=dict(self.q_fleet),
         )
 
@@ -258,10 +258,11 @@ class VehicleState:
             raise StateError(f"the state has more than {self.capacity:,} vehicles; raise [state] capacity")
         self.index.clear(np.frombuffer(saved.gone, np.int32).astype(np.int64))
         self.index.place(np.frombuffer(saved.named, np.int32).astype(np.int64), saved.text())
-        self.arrays.u1[slots] = np.frombuffer(saved.records, np.uint8).reshape(len(slots), self.arrays.at.record)
+        records = np.frombuffer(saved.records, np.uint8)
+        self.arrays.u1[_run(slots)] = records.reshape(len(slots), self.arrays.at.record)
         for digest, data in saved.quantiles.items():
             row = self.model_row(digest, saved.q_fleet[digest])
-            self.quantiles[row, slots] = np.frombuffer(data, np.float32)
+            self.quantiles[row, _run(slots)] = np.frombuffer(data, np.float32)
         self._loaded = True
         if saved.rest is None:
             return None
@@ -298,3 +299,15 @@ class VehicleState:
             *(self.quantiles[list(self.q_fleet).index(key), order].tobytes() for key in sorted(self.q_fleet)),
         ]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _run(slots: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]] | slice:
+    """Slots as a slice where they follow each other: what lies together is copied at once."""
+    follow = len(slots) > 0 and bool((np.diff(slots) == 1).all())
+    return slice(int(slots[0]), int(slots[-1]) + 1) if follow else slots
+
+
+def _taken(array: NDArray[Any], slots: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    """The rows of `slots`."""
+    run = _run(slots)
+    return array[run] if isinstance(run, slice) else np.take(array, run, axis=0)

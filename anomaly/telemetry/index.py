@@ -7,6 +7,7 @@ import secrets
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.compile import direct
 from anomaly.memory import reserved
 from anomaly.telemetry.hash_table import (
     BYTES,
@@ -33,6 +34,7 @@ from anomaly.telemetry.text import Text
 LONG_BYTES = 208
 """Room for a long string, on average, in reserved address space."""
 _NOTHING = np.zeros(0, np.int64)
+_number_all = direct(number)
 
 
 class Index:
@@ -152,4 +154,5 @@ class Index:
 
 def _number(text: Text, add: bool, arrays: IndexArrays, out: NDArray[np.int64]) -> int:
     keys = np.empty((len(text), 3), np.uint64)
-    return number(text.buffer, text.start, text.stop, add, arrays, keys, out)
+    start, stop = np.ascontiguousarray(text.start, np.int64), np.ascontiguousarray(text.stop, np.int64)
+    return _number_all(text.buffer, start, stop, add, arrays, keys, out)
