@@ -21,7 +21,7 @@ KERNELS = ("observe", "settle", "periods", "happen", "baseline", "quality")
 FILES = tuple(f"anomaly/engine/{name}.py" for name in KERNELS)
 TESTS = tuple(
     f"tests/engine/test_{name}.py"
-    for name in ("happen", "baseline", "quality", "settle", "engine", "mutants", "periods")
+    for name in ("happen", "baseline", "quality", "settle", "silence", "engine", "conformal", "mutants", "periods")
 )
 COPIED = ("anomaly", "tests", "pyproject.toml")
 STATE = {"state", "cohorts", "clock", "quantiles"}

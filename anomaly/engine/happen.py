@@ -62,7 +62,6 @@ def restart(slot: int, event: int, burn_in: int, state: State, waiting: Waiting)
             forget_past(slot, j, state)
     if whole:
         state.i4[slot, COUNT] = 0
-        state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
     elif warm:
         state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
 
@@ -95,7 +94,6 @@ def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) ->
             state.u1[slot, at.silent + j] = RELEARNING
         learning += 1 if state.u1[slot, at.silent + j] == RELEARNING else 0
     state.i4[slot, COUNT] = max(state.i4[slot, COUNT], burn_in)
-    state.u1[slot, FLAGS] &= np.uint8(255 - PARTIAL)
     if learning > 0:
         state.u1[slot, FLAGS] |= np.uint8(PARTIAL)
 

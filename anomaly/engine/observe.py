@@ -44,7 +44,6 @@ from anomaly.engine.layout import (
     RESTARTED,
     RHYTHM,
     SLOW,
-    START,
     STOPPED,
     STRANGE,
     UNSEEN,
@@ -63,14 +62,13 @@ from anomaly.engine.silence import keep_time
 
 @kernel
 def fresh(slots: NDArray[np.int64], signals: int, rhythm: np.float32, state: State) -> None:
-    """The records of vehicles that were never seen: no time, no cohort, no restart, no onset, no last value."""
+    """The records of vehicles that were never seen: no time, no cohort, no restart, no last value."""
     for i in range(slots.shape[0]):
         slot = slots[i]
         for k in range(state.at.record):
             state.u1[slot, k] = 0
         state.i8[slot, LAST_TS] = NEVER
         state.i8[slot, RESTARTED] = NEVER
-        state.i8[slot, START] = NEVER
         state.i4[slot, HEAD] = -1
         state.i4[slot, COHORT] = -1
         state.f4[slot, RHYTHM] = rhythm

@@ -50,7 +50,7 @@ from anomaly.engine.layout import (
 
 @rare
 def begin(period: int, cohorts: Cohorts) -> None:
-    """Open `period` with nothing known of any before it."""
+    """Open `period` with nothing counted in any before it; the merges of those come to their shifts."""
     calendar = cohorts.calendar
     calendar[OPEN] = calendar[FIRST] = period
     calendar[TOLD] = period - 2
@@ -63,10 +63,6 @@ def begin(period: int, cohorts: Cohorts) -> None:
             for j in range(cohorts.shift.shape[2]):
                 for b in range(BINS + SIZES):
                     cohorts.histogram[cohort, p, j, b] = 0
-        for p in range(SHIFTS):
-            for j in range(cohorts.shift.shape[2]):
-                cohorts.shift[cohort, p, j] = F4(0.0)
-                cohorts.scale[cohort, p, j] = F4(1.0)
 
 
 @part

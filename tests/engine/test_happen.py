@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from anomaly.engine import layout
 from anomaly.engine.events import Action, Event
 from anomaly.engine.outcome import Status
 from tests.engine import world
@@ -136,6 +137,42 @@ def test_a_restart_that_comes_too_late_ends_neither_maintenance_nor_a_confirmed_
     outcome = engine.decide(readings([WORN] * 10, start=300))
     assert not outcome.decisions.kind.any()
     assert world.record(engine) == before
+
+
+def test_a_restart_ends_maintenance_and_a_confirmed_fault() -> None:
+    """What a repair leaves is watched, and learned, whatever was said before it and never taken back."""
+    for said in (Event("m", "v0", 150, Action.BEGIN), Event("c", "v0", 150, Action.CONFIRM, until=150)):
+        engine = world.engine()
+        engine.decide(readings([NORMAL] * 15))
+        engine.add_events([said, Event("repair", "v0", 200)])
+        outcome = engine.decide(readings([NORMAL] * 30, start=150))
+        assert (outcome.status[-1], world.baseline(engine)[0] != 0.0) == (Status.SCORED, True)
+        assert engine.decide(readings([WORN] * 10, start=450)).decisions.alarm.any()
+
+
+def test_a_signal_without_a_baseline_learns_one_after_its_restart_is_undone() -> None:
+    """It was never heard before the restart; the others have theirs back, and it learns by itself."""
+    engine = world.engine()
+    deaf = (0.0, 10.0, float("nan"), 0.0)
+    engine.add_events([Event("e", "v0", 200), Event("u", "v0", 230, Action.UNDO, (), "e")])
+    engine.decide(readings([deaf] * 20))
+    outcome = engine.decide(readings([(0.0, 10.0, -3.0, 0.0)] * 40, start=200))
+    assert set(outcome.status[3:].tolist()) == {Status.SCORED}
+    assert world.baseline(engine)[2] == pytest.approx(-0.1 + 0.7 * 2.1, abs=0.2)
+    assert not outcome.decisions.alarm.any()
+
+
+def test_what_was_learned_again_is_back_when_a_later_restart_is_undone() -> None:
+    """A baseline that a signal learned by itself is as good as one of the burn-in; no vehicle learns for ever."""
+    engine = world.engine()
+    events = [Event("a", "v0", 200, signals=(1,)), Event("b", "v0", 400, signals=(1,))]
+    engine.add_events([*events, Event("u", "v0", 420, Action.UNDO, (), "b")])
+    engine.decide(readings([NORMAL] * 20))
+    engine.decide(readings([(0.0, 14.0, -5.0, 0.0)] * 20, start=200))
+    learned, state = world.baseline(engine), engine._state
+    assert state.arrays.u1[state.slot("v0"), layout.FLAGS] & layout.PARTIAL == 0
+    engine.decide(readings([(0.0, 12.0, -5.0, 0.0)] * 3, start=400))
+    assert world.baseline(engine) == learned
 
 
 def test_no_fault_ends_the_alarm_that_it_is_about_and_nothing_else() -> None:

@@ -64,7 +64,20 @@ def test_a_gap_is_caught_up_and_a_long_one_begins_anew() -> None:
         end = int(batch.ts[-1]) // 60 + gap
         later, ts = batch.rows(0, 120), end * 60 + 30 + np.repeat([0, 1], 60)
         engine.decide(Batch.of(later.vehicles.tolist(), ts, later.values, _told(120), later.offsets))
-        assert engine._state.cohorts.arrays.calendar[layout.OPEN] == end
+        cohorts = engine._state.cohorts.arrays
+        assert cohorts.calendar[layout.OPEN] == end
+        counted = (int(cohorts.histogram.any(axis=(2, 3)).sum()), int((cohorts.vehicles > 0).sum()))
+        assert (counted == (1, 1)) is (gap == 50)
+
+
+def test_a_delta_has_the_cohorts_that_changed() -> None:
+    """One that is taken after more readings of a known cohort leads to the same state as the engine's own."""
+    batch, engine, again = moving(0), world.engine(), world.engine()
+    half = len(batch) // 2 + 7
+    for part in (batch.rows(0, half), batch.rows(half, half + 90)):
+        engine.decide(part)
+        again.apply(list(engine.delta()))
+    assert again.digest() == engine.digest()
 
 
 def test_cohorts_beyond_the_most_go_without() -> None:
