@@ -90,7 +90,6 @@ def undo(slot: int, event: int, burn_in: int, state: State, waiting: Waiting) ->
             if state.u1[slot, at.silent + j] == RELEARNING:
                 state.u1[slot, at.silent + j] = 0
         elif not warm:
-            forget(slot, j, state)
             state.u1[slot, at.silent + j] = RELEARNING
         learning += 1 if state.u1[slot, at.silent + j] == RELEARNING else 0
     state.i4[slot, COUNT] = max(state.i4[slot, COUNT], burn_in)

@@ -251,3 +251,11 @@ def test_a_vehicle_is_judged_by_the_signals_that_it_sends() -> None:
     alone = features(single(), values)
     np.testing.assert_allclose(both[:, [0, 2, 4, 6]], 2 * alone[:, :4], rtol=1e-6)
     assert not both[:, [1, 3, 5, 7]].any()
+
+
+def test_a_signal_that_stops_is_its_sensors_fault() -> None:
+    """A dropout is counted from the reading after `silent_after` on, as with every other family."""
+    engine = world.engine(made=world.frame(features="conformal", cohort=None, period=0))
+    deaf = (0.0, 10.0, np.nan, 0.0)
+    outcome = engine.decide(world.readings([world.NORMAL] * 30 + [deaf] * 30))
+    assert outcome.masked["dropout"] == 30 - engine._fleet.quality.silent_after
