@@ -31,8 +31,8 @@ from anomaly.telemetry.text import Text
 
 observe, settle = direct(first_pass), direct(second_pass)
 REASONS = ("missing", "range", "step", "stuck", "dropout", "unseen_regime")
-
-
+SHORT = 256
+"""Readings that are tried at once at least: the passes over fewer cost as much."""
 Recall = Callable[[Sequence[str]], Sequence[Event]]
 Revive = Callable[[Sequence[str]], Mapping[str, bytes]]
 Stage = Callable[[str], None]
@@ -156,29 +156,32 @@ class Engine:
         """Every reading of `batch` in arrival order into its vehicle's state; what comes of it.
 
         Where a decision changes what a vehicle's features are, and the vehicle has later readings in the batch, all is
-        taken back and made again in two parts; how a batch is cut does not matter. The outcome is that of the first n
-        readings where the next one waits for `merge`: n is the length of `status`.
+        taken back and made again in two parts, and the next one is tried no farther than twice as far; how a batch is
+        cut does not matter. The outcome is that of the first n readings where the next one waits for `merge`: n is the
+        length of `status`.
         """
         readings = self._readings(batch)
         self._stage("slot")
         made = _Made.of(len(batch), len(self._chain), self._frame)
         self._state.touch(readings.slots)
         told: list[Unheard] = []
-        passed, end = _Passed(0, 0, -1), len(batch)
+        passed, end, stride = _Passed(0, 0, -1), len(batch), len(batch)
         while passed.row < len(batch):
             rows = passed.row, self._watch.until(readings.ts, passed.row, end)
             before = self._state.snapshot(readings.slots, rows, self._lasting)
             sums = [] if before is None else [made.observed.masked.copy(), made.settled.counts.copy()]
             attempt = self._pass(readings, rows, made, passed.applied)
             if attempt.stale < 0:
-                passed, end = attempt, end if attempt.row < end else len(batch)
+                passed = attempt
+                if attempt.row >= end:
+                    end, stride = min(attempt.row + stride, len(batch)), 2 * stride
                 told += self._watch.look(passed.row - 1, self._assign_arms) if attempt.row > rows[0] else []
                 if attempt.row < rows[1] and not self._merge_own(attempt.row):
                     break
                 continue
             self._state.restore(before)
             made.observed.masked[:], made.settled.counts[:] = sums
-            end = attempt.stale
+            end, stride = attempt.stale, max(2 * (attempt.stale - rows[0]), SHORT)
         observed = arrays.first(made.observed, passed.row)
         return self._outcome(readings, made._replace(observed=observed), passed.applied, told)
 
