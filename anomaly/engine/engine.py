@@ -156,9 +156,8 @@ class Engine:
         """Every reading of `batch` in arrival order into its vehicle's state; what comes of it.
 
         Where a decision changes what a vehicle's features are, and the vehicle has later readings in the batch, all is
-        taken back and made again in two parts, and the next one is tried no farther than twice as far; how a batch is
-        cut does not matter. The outcome is that of the first n readings where the next one waits for `merge`: n is the
-        length of `status`.
+        taken back and made again in two parts, and the next is tried no farther than twice as far; cuts do not matter.
+        The outcome is that of the first n readings where the next waits for `merge`: n is the length of `status`.
         """
         readings = self._readings(batch)
         self._stage("slot")
