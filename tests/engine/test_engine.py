@@ -10,6 +10,7 @@ import pytest
 
 from anomaly.engine import layout
 from anomaly.engine.events import Event
+from anomaly.engine.layout import Observed, Readings
 from anomaly.engine.outcome import Change, Kind, Status
 from anomaly.errors import ConfigError, StateError
 from anomaly.telemetry.batch import Batch
@@ -299,3 +300,24 @@ def test_state_of_another_version_is_refused_by_its_version(version: int, said: 
     piece["rest"]["waiting"] = [one[:-1] for one in piece["rest"]["waiting"]]
     with pytest.raises(StateError, match=said):
         world.engine().apply([msgspec.msgpack.encode(piece)])
+
+
+def test_little_of_a_batch_is_made_twice_where_many_vehicles_shift_for_good() -> None:
+    """Forty lasting shifts in one batch, each of which changes later features: the first pass goes over six times as
+    many readings as there are at most; it was eighteen times where each part was tried up to the end of the batch."""
+    vehicles = 40
+    who, step = np.arange(200 * vehicles) % vehicles, np.arange(200 * vehicles) // vehicles
+    values = np.random.default_rng(0).normal(0, 0.1, (len(who), 4)) * [1, 1, 1, 0] + [0, 10, -5, 0]
+    values[:, 0] += np.where(step > 40 + 3 * who, 8.0, 0.0)
+    names, context = [f"v{n}" for n in who], {"type": ["t0"] * len(who), "region": [None] * len(who)}
+    engine, passed = world.engine(made=world.frame(cohort=None, period=0)), []
+    first_pass = engine._observe
+
+    def counted(readings: Readings, rows: tuple[int, int], applied: int, observed: Observed) -> tuple[int, int]:
+        passed.append(rows[1] - rows[0])
+        return first_pass(readings, rows, applied, observed)
+
+    engine._observe = counted
+    outcome = engine.decide(Batch.of(names, 10 * step, values.astype(np.float32), context, np.arange(len(who))))
+    assert (outcome.episodes.kind == Kind.LASTING_SHIFT).sum() == vehicles
+    assert sum(passed) < 6 * len(who)
