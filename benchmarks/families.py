@@ -3,8 +3,8 @@
 Each family of several streams on evidence, on wide features where it takes them, and under a boosted label term. On
 the turbofan sets medians over splits 0-4 of lead (cycles from the first alarm to the failure), false alarms per 1,000
 healthy cycles and least share detected, on test engines; on the sample fleet the same of split 0 in days, and the lead
-of the episode that runs at the end; and the CPU of a score a reading, in batches of 1,024 on one thread, by ONNX
-Runtime and by the fitted estimator (NumPy and scikit-learn) on the same rows.
+of the episode that runs at the end; and the CPU of a score a reading, in batches of 1,024 on one thread, by the model
+as the engine runs it and by the fitted estimator (NumPy and scikit-learn) on the same rows.
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ def cost_ns(score: Callable[[Any], object], rows: NDArray[Any]) -> float:
 
 
 def costs(choice: Choice, columns: int) -> str:
-    """What a score costs by ONNX Runtime, and by the estimator."""
+    """What a score costs by the model as the engine runs it, and by the estimator."""
     made = evidence(columns, choice)
     fitted = FAMILIES[choice.family].fit(made)
     served = OnnxDetector(fitted.onnx, [f"s{j}" for j in range(made.signals)])
     ours, theirs = cost_ns(served.score, made.features.astype(np.float32)), cost_ns(fitted.score, made.features)
     size = len(fitted.onnx) / 1_024
-    return f"ONNX {ours:5,.0f} ns   estimator {theirs:6,.0f} ns   {theirs / ours:4.1f}x   {size:,.0f} KiB"
+    return f"model {ours:5,.0f} ns   estimator {theirs:6,.0f} ns   {theirs / ours:4.1f}x   {size:,.0f} KiB"
 
 
 def sample() -> None:

@@ -25,25 +25,27 @@ class Node(NamedTuple):
 
     def number(self, name: str, default: int) -> int:
         """An attribute that is a whole number."""
-        return int(dict(_fields(self.fields[name])).get(3, 0)) if name in self.fields else default
+        return int(dict(self._told(name)).get(3, 0)) if name in self.fields else default
 
     def numbers(self, name: str) -> NDArray[np.int64]:
         """One that is a list of whole numbers, empty where it is not there."""
         found: list[int] = []
-        for field, value in _fields(self.fields.get(name, memoryview(b""))):
+        for field, value in self._told(name):
             if field == 8:
                 found += [value] if isinstance(value, int) else _packed(value)
         return np.array(found, np.uint64).astype(np.int64)
 
     def words(self, name: str) -> list[bytes]:
         """One that is a text or a list of texts, empty where it is not there."""
-        return [bytes(value) for field, value in _fields(self.fields.get(name, memoryview(b""))) if field in (4, 9)]
+        return [bytes(value) for field, value in self._told(name) if field in (4, 9)]
 
     def tensor(self, name: str) -> NDArray[Any] | None:
         """One that is an array, None where it is not there or of a type that `read` leaves out."""
-        found = _all(self.fields.get(name, memoryview(b"")), 5)
-        constant = _constant(found[0]) if found else None
-        return None if constant is None else constant[1]
+        constants = [_constant(value) for field, value in self._told(name) if field == 5]
+        return constants[0][1] if constants and constants[0] is not None else None
+
+    def _told(self, name: str) -> Iterator[tuple[int, Any]]:
+        return _fields(self.fields.get(name, memoryview(b"")))
 
 
 def read(model: bytes) -> tuple[list[Node], dict[str, NDArray[Any]]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anomaly.engine import layout
 from anomaly.engine.events import Event
@@ -139,8 +138,8 @@ def no_evidence(signals: int) -> Evidence:
     return Evidence(rows, shares, shares, np.zeros(0, np.int16), np.zeros((0, signals), np.bool_))
 
 
-def episodes(settled: Settled, slots: NDArray[np.int64], arms: NDArray[np.int16]) -> Episodes:
-    """The changes of episodes; `slots` int64[n] has the slot of each reading, `arms` the arm of each slot."""
+def episodes(settled: Settled) -> Episodes:
+    """The changes of episodes."""
     count = int(settled.counts[0])
     if not count:
         return NO_EPISODES
@@ -155,6 +154,6 @@ def episodes(settled: Settled, slots: NDArray[np.int64], arms: NDArray[np.int16]
         peak=times[:, 2].copy(),
         level=settled.change_level[:count].copy(),
         alarms=times[:, 3].copy(),
-        arm=arms[slots[row]],
+        arm=settled.arm[row],
         onset=times[:, 4].copy(),
     )

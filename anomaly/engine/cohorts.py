@@ -215,8 +215,9 @@ class CohortTable:
                 self.arrays.vehicles[self.keys[key], place] = counts.vehicles
 
     def _change(self, period: int) -> None:
-        """Cohorts that have a count in `period` are about to change."""
-        self.arrays.changed[:] |= self.arrays.histogram[:, period % layout.PERIODS].any(axis=(1, 2))
+        """Cohorts that have a count in `period` are about to change; it may be of vehicles alone."""
+        place, arrays = period % layout.PERIODS, self.arrays
+        arrays.changed[:] |= arrays.histogram[:, place].any(axis=(1, 2)) | (arrays.vehicles[:, place] > 0)
 
     def stopped(self) -> int | None:
         """The row before which the kernel stopped, as its reading needs a period that is not merged yet; None: it did

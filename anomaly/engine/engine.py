@@ -243,7 +243,7 @@ class Engine:
         observed, settled = made.observed, made.settled
         outcome = Outcome(
             decisions=decisions,
-            episodes=arrays.episodes(settled, readings.slots, self._state.arms),
+            episodes=arrays.episodes(settled),
             evidence=evidence(decisions, observed, self._arms, self._arrays),
             applied=self._chain.applied(observed, applied),
             status=observed.status,

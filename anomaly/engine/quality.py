@@ -115,9 +115,9 @@ def isolate(i: int, slot: int, frame: FrameArrays, limits: Limits, state: State,
         calm = abs(evidence) <= F4(0.25) * frame.step[j]
         jumped = word & TRACKED > 0 and calm and away > frame.step[j]
         held = word & SUSPECT > 0 and state.u1[slot, at.silent + j] <= limits.silent_after
-        strange = known and (jumped or (held and away > F4(0.75) * frame.step[j]))
-        far += 1 if strange else 0
-        which = max(which, j if strange else 0)
+        if known and (jumped or (held and away > F4(0.75) * frame.step[j])):
+            far += 1
+            which = j
         bits = TRACKED if near else (SUSPECT if held else np.uint16(0))
         state.u2[slot, at.equal + j] = np.uint16((word & EQUAL) | bits) if known else word
     if far == 1 and signals >= 3:

@@ -231,6 +231,7 @@ class VehicleState:
         )
 
     def _saved(self, slots: NDArray[np.int64], born: NDArray[np.bool_] | None, gone: NDArray[np.int64]) -> Saved:
+        run = _run(slots)
         named = slots[:0] if born is None else slots[born[slots]]
         names = self.index.names(named)
         return Saved(
@@ -239,11 +240,11 @@ class VehicleState:
             record=self.arrays.at.record,
             gone=gone.astype(np.int32).tobytes(),
             slots=slots.astype(np.int32).tobytes(),
-            records=_taken(self.arrays.u1, slots).tobytes(),
+            records=_taken(self.arrays.u1, run).tobytes(),
             named=named.astype(np.int32).tobytes(),
             lengths=lengths(names).tobytes(),
             names=names.buffer.tobytes(),
-            quantiles={key: _taken(self.quantiles[row], slots).tobytes() for row, key in enumerate(self.q_fleet)},
+            quantiles={key: _taken(self.quantiles[row], run).tobytes() for row, key in enumerate(self.q_fleet)},
             q_fleet=dict(self.q_fleet),
         )
 
@@ -258,11 +259,11 @@ class VehicleState:
             raise StateError(f"the state has more than {self.capacity:,} vehicles; raise [state] capacity")
         self.index.clear(np.frombuffer(saved.gone, np.int32).astype(np.int64))
         self.index.place(np.frombuffer(saved.named, np.int32).astype(np.int64), saved.text())
-        records = np.frombuffer(saved.records, np.uint8)
-        self.arrays.u1[_run(slots)] = records.reshape(len(slots), self.arrays.at.record)
+        run, records = _run(slots), np.frombuffer(saved.records, np.uint8)
+        self.arrays.u1[run] = records.reshape(len(slots), self.arrays.at.record)
         for digest, data in saved.quantiles.items():
             row = self.model_row(digest, saved.q_fleet[digest])
-            self.quantiles[row, _run(slots)] = np.frombuffer(data, np.float32)
+            self.quantiles[row, run] = np.frombuffer(data, np.float32)
         self._loaded = True
         if saved.rest is None:
             return None
@@ -307,7 +308,6 @@ def _run(slots: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]] | slice:
     return slice(int(slots[0]), int(slots[-1]) + 1) if follow else slots
 
 
-def _taken(array: NDArray[Any], slots: NDArray[np.integer[Any]]) -> NDArray[Any]:
-    """The rows of `slots`."""
-    run = _run(slots)
+def _taken(array: NDArray[Any], run: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
+    """The rows of a run or of single slots."""
     return array[run] if isinstance(run, slice) else np.take(array, run, axis=0)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anomaly.detectors.onnx import OnnxDetector
+from anomaly.detectors.onnx_file import Node
 from anomaly.detectors.program import program_of
 from anomaly.engine.program import run
 from training.families.trees import Tree, add_trees
@@ -104,8 +105,6 @@ def test_trees_that_say_anything_else_are_left_to_onnx_runtime(name: str, value:
 
 def test_a_list_of_whole_numbers_may_be_packed() -> None:
     """Writers may put a list's numbers one after the other into one field, as proto3 does; it is read as the same."""
-    from anomaly.detectors.onnx_file import Node
-
     plain = b"".join(bytes([0x40, number]) for number in (3, 5)) + bytes([0x40, 0x80, 0x02])
     packed = bytes([0x42, 4, 3, 5, 0x80, 0x02])
     nodes = [Node("", (), "", {"ids": memoryview(data)}) for data in (plain, packed)]

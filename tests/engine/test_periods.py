@@ -80,6 +80,21 @@ def test_a_delta_has_the_cohorts_that_changed() -> None:
     assert again.digest() == engine.digest()
 
 
+def test_a_delta_has_the_cohort_whose_count_of_vehicles_alone_is_forgotten() -> None:
+    """A vehicle, alone in its cohort, that sends nothing but a gap is counted; the count goes with its period."""
+    batch, engine, again = moving(0), world.engine(), world.engine()
+    who, step = np.arange(len(batch)) % VEHICLES, np.arange(len(batch)) // VEHICLES
+    gap = (who == 1) & (step == 41)
+    values = batch.values.copy()
+    values[gap] = [np.nan, 1e9, np.nan, 0.0]
+    whole = world.batch_of(batch, values)
+    sent = (who % 2 == 0) | ((who == 1) & (step < 36)) | gap
+    for period in range(STEPS // 6):
+        engine.decide(whole.take(np.flatnonzero(sent & (step // 6 == period))))
+        again.apply(list(engine.delta()))
+    assert again.digest() == engine.digest()
+
+
 def test_cohorts_beyond_the_most_go_without() -> None:
     """Of three cohorts where two may be, the last that comes is left out, and named."""
     text = world.FLEET.replace('cohort = ["type"]', 'cohort = ["type"]\nmax_cohorts = 2')
